@@ -1,0 +1,55 @@
+"""Residual networks, complete: name any network of the paper, train it on your images, know how good it is, run it anywhere.
+
+The verbs of the command line are functions of the same names; each is loaded when first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from resnets.architecture import Architecture as Architecture
+    from resnets.complexity import table as table
+    from resnets.data import open_dataset as open_dataset
+    from resnets.data.preprocessing import Preprocessing as Preprocessing
+    from resnets.demonstration import demo as demo
+    from resnets.evaluation import evaluate as evaluate
+    from resnets.model import Model as Model
+    from resnets.model import load as load
+    from resnets.networks import network as network
+    from resnets.prediction import Prediction as Prediction
+    from resnets.prediction import predict as predict
+    from resnets.training import train as train
+    from resnets.training.recipe import Recipe as Recipe
+
+_HOMES = {
+    "Architecture": "architecture",
+    "Model": "model",
+    "Prediction": "prediction",
+    "Preprocessing": "data.preprocessing",
+    "Recipe": "training.recipe",
+    "demo": "demonstration",
+    "evaluate": "evaluation",
+    "load": "model",
+    "network": "networks",
+    "open_dataset": "data",
+    "predict": "prediction",
+    "table": "complexity",
+    "train": "training",
+}
+
+__all__ = [
+    "Architecture", "Model", "Prediction", "Preprocessing", "Recipe", "__version__", "demo", "evaluate", "load", "network",
+    "open_dataset", "predict", "table", "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'resnets' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"resnets.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

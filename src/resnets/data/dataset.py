@@ -1,0 +1,153 @@
+"""Dataset: labelled images from anywhere. A class is its name."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from resnets.data.decode import read
+
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+class Images(Protocol):
+    """Where the images lie. `keys` are relative paths, the same wherever the data is moved to."""
+
+    keys: Sequence[str]
+
+    def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
+        """One image, uint8 [height, width, 1 or 3]; `least` as in `decode`. Raises UnreadableImage."""
+        ...
+
+    def contents(self) -> Iterable[bytes]:
+        """What stands for each image in the data's fingerprint."""
+        ...
+
+
+class FileImages:
+    """Images in files below a folder."""
+
+    def __init__(self, root: Path, keys: Sequence[str]) -> None:
+        self.root = root
+        self.keys = keys
+
+    def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
+        return read(self.root / self.keys[index], grey, least)
+
+    def contents(self) -> Iterable[bytes]:
+        """Each file's size."""
+        for key in self.keys:
+            path = self.root / key
+            yield str(path.stat().st_size if path.exists() else -1).encode()
+
+
+class ArrayImages:
+    """Images in memory: uint8 [images, height, width] or [images, height, width, 3]."""
+
+    def __init__(self, pixels: np.ndarray, keys: Sequence[str]) -> None:
+        self.pixels = pixels if pixels.ndim == 4 else pixels[..., None]
+        self.keys = keys
+
+    def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
+        image = self.pixels[index]
+        if grey and image.shape[2] == 3:
+            return np.rint(image @ np.float32([0.299, 0.587, 0.114]))[..., None].astype(np.uint8)
+        return image if grey or image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+
+    def contents(self) -> Iterable[bytes]:
+        """Each image's pixels."""
+        return (np.ascontiguousarray(image).tobytes() for image in self.pixels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images: what `open_dataset` gives."""
+
+    name: str
+    images: Images
+    classes: tuple[str, ...]  # names in natural order: 1, 2, 10
+    labels: np.ndarray  # int64, of each image, an index into `classes`
+    splits: dict[str, np.ndarray] = field(default_factory=dict)  # name → indices of its images; empty: no splits
+    empty: dict[str, tuple[str, ...]] = field(default_factory=dict)  # split ("" without splits) → classes without images
+    mirrors: bool = True  # whether a mirrored image is the same thing; a digit's is not
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def indices(self, split: str | None = None) -> np.ndarray:
+        """The images of a split, or all. ValueError, with the splits there are, if there is none of that name."""
+        if split is None:
+            return np.arange(len(self))
+        wanted = SPLIT_NAMES.get(split, split)
+        if wanted not in self.splits:
+            there = ", ".join(self.splits) or "none"
+            raise ValueError(f"{self.name} has no split {split!r}; its splits: {there}")
+        return self.splits[wanted]
+
+    def labels_as(self, classes: Sequence[str]) -> np.ndarray:
+        """Each image's label as an index into `classes`, matched by name; −1 where `classes` lacks it."""
+        place = {name: index for index, name in enumerate(classes)}
+        return np.array([place.get(name, -1) for name in self.classes], np.int64)[self.labels]
+
+    def counts(self, indices: np.ndarray | None = None) -> dict[str, int]:
+        """Images of each class."""
+        labels = self.labels if indices is None else self.labels[indices]
+        return dict(zip(self.classes, np.bincount(labels, minlength=len(self.classes)).tolist(), strict=True))
+
+    def fingerprint(self, indices: np.ndarray) -> str:
+        """A hash of some of the images: their relative paths, class names and sizes (of arrays, their pixels)."""
+        wanted = set(indices.tolist())
+        digest = hashlib.sha256()
+        for index, content in enumerate(self.images.contents()):
+            if index in wanted:
+                head = f"{self.images.keys[index]}\t{self.classes[self.labels[index]]}\t"
+                digest.update(head.encode() + content + b"\n")
+        return digest.hexdigest()
+
+
+class Division(NamedTuple):
+    """Which images train and which measure while training."""
+
+    train: np.ndarray
+    val: np.ndarray
+    val_name: str  # "val": the data's own; "held-out": by the hash rule; "": none, and `best` is the last
+    rule: dict[str, Any]  # how the held-out images are found again, stored in the model
+
+
+def divide(data: Dataset, fraction: float, seed: int) -> Division:
+    """Training and validation images: the data's own split `val`, else held out by the hash rule from what trains.
+
+    `fraction` 0 holds nothing out and uses no split. Raises ValueError where the data has splits and none is `train`.
+    """
+    if data.splits and "train" not in data.splits:
+        raise ValueError(f"{data.name} has the splits {', '.join(data.splits)} and no train; rename one, or name its folder")
+    train = data.indices("train") if data.splits else data.indices()
+    nothing = np.array([], np.int64)
+    if fraction == 0:
+        return Division(train, nothing, "", {"rule": "none"})
+    if "val" in data.splits:
+        return Division(train, data.splits["val"], "val", {"rule": "split", "split": "val"})
+    held = held_out([data.images.keys[index] for index in train], fraction, seed)
+    rule = {"rule": "hash", "seed": seed, "fraction": fraction}
+    return Division(train[~held], train[held], "held-out" if held.any() else "", rule)
+
+
+def held_out(keys: Sequence[str], fraction: float, seed: int) -> np.ndarray:
+    """Which images are held out: those whose hash of (seed, relative path) lies in the lowest `fraction` of all hashes.
+
+    A bool an image. The rule looks at one path alone, so adding photos never moves one from held-out to training; the
+    share of a class is the fraction on average, and a class of few images may have none.
+    """
+    below = int(fraction * 2**64)
+    hashes = (hashlib.sha256(f"{seed}\t{key}".encode()).digest()[:8] for key in keys)
+    return np.array([int.from_bytes(digest, "big") < below for digest in hashes], bool)
+
+
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """The key that sorts names naturally: digits by their value (1, 2, 10), everything else by its characters."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name

@@ -1,0 +1,139 @@
+"""The one decode: a file's bytes to a uint8 image, without PyTorch. simplejpeg for JPEG, Pillow for the rest.
+
+Handled alike wherever images are read: EXIF orientation is applied, transparency lies on white, CMYK and palettes become
+RGB, 16-bit grey becomes 8-bit, an animation is its first frame, and an image of more than `MOST_PIXELS` is refused by its
+header.
+"""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MOST_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .heic .heif".split())
+ORIENTATION = 0x0112  # the EXIF tag
+
+# How each EXIF orientation is undone: (transpose rows and columns first?, flip up-down?, flip left-right?)
+UPRIGHT = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+class UnreadableImage(ValueError):
+    """A file that is no readable image; the message says why, without the file's name."""
+
+
+def read(path: Path, grey: bool = False, least: int = 0) -> np.ndarray:
+    """`decode` of a file. Raises UnreadableImage where there is none or it can't be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from None
+    return decode(data, grey, least)
+
+
+def decode(data: bytes, grey: bool = False, least: int = 0) -> np.ndarray:
+    """An encoded image as uint8 [height, width, 3], RGB, or [height, width, 1] with `grey`.
+
+    `least` is the shorter side in pixels that the image will be resized to: a JPEG is decoded at 1/2, 1/4 or 1/8 of its
+    size while at least twice `least` remains. 0 decodes in full. Raises UnreadableImage.
+    """
+    if not data:
+        raise UnreadableImage("the file is empty")
+    if data[:3] == b"\xff\xd8\xff":
+        try:
+            return _decode_jpeg(data, grey, least)
+        except ValueError as error:
+            if isinstance(error, UnreadableImage):
+                raise
+            # CMYK, or a fault that simplejpeg is strict about: Pillow decides, and says what is wrong if it is
+    return _decode_with_pillow(data, grey)
+
+
+def reduction(height: int, width: int, least: int) -> int:
+    """By how much a JPEG is reduced while it is decoded: 8, 4, 2 or 1, so that the shorter side keeps twice `least`."""
+    if least <= 0:
+        return 1
+    return next((factor for factor in (8, 4, 2) if min(height, width) >= 2 * least * factor), 1)
+
+
+def _decode_jpeg(data: bytes, grey: bool, least: int) -> np.ndarray:
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    _refuse_too_large(height, width)
+    if colours in ("CMYK", "YCCK"):
+        return _decode_with_pillow(data, grey)
+    factor = reduction(height, width, least)
+    smallest = (-(-height // factor), -(-width // factor)) if factor > 1 else (0, 0)
+    image = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", min_height=smallest[0], min_width=smallest[1])
+    return _upright(image, _orientation(data))
+
+
+def _decode_with_pillow(data: bytes, grey: bool) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes that are refused below
+            with Image.open(io.BytesIO(data)) as image:
+                _refuse_too_large(image.height, image.width)
+                upright = ImageOps.exif_transpose(image)
+                plain = _to_8_bit(upright).convert("L" if grey else "RGB")
+    except UnidentifiedImageError:
+        raise UnreadableImage("not an image of a kind that can be read here") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImage(f"more than {MOST_PIXELS:,} pixels") from None
+    except UnreadableImage:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:  # what Pillow's plugins raise
+        raise UnreadableImage(str(error) or type(error).__name__) from None
+    pixels = np.asarray(plain)
+    return pixels[:, :, None] if grey else pixels
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bits, transparency laid on white; other images as they are."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise UnreadableImage(f"pixels of a kind (Pillow's mode {image.mode}) that has no fixed white")
+        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", with_alpha.size, "white")
+        return Image.alpha_composite(white, with_alpha)
+    return image
+
+
+def _orientation(data: bytes) -> int:
+    """The EXIF orientation of a JPEG: 1…8."""
+    start = data.find(b"Exif\x00\x00", 0, 65536)
+    if start < 0:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(data[start : start + 65536])
+        return int(exif.get(ORIENTATION, 1))
+    except (ValueError, SyntaxError, OSError, KeyError, TypeError, IndexError):  # a damaged tag turns nothing
+        return 1
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation not in UPRIGHT:
+        return image
+    transpose, up_down, left_right = UPRIGHT[orientation]
+    turned = image.transpose(1, 0, 2) if transpose else image
+    turned = turned[::-1] if up_down else turned
+    return np.ascontiguousarray(turned[:, ::-1] if left_right else turned)
+
+
+def _refuse_too_large(height: int, width: int) -> None:
+    if height * width > MOST_PIXELS:
+        raise UnreadableImage(f"{width}×{height} is more than {MOST_PIXELS:,} pixels")

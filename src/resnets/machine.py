@@ -1,0 +1,42 @@
+"""What this machine offers: cores, and the arithmetic that decides the precision by rule."""
+
+import functools
+import os
+import platform
+from pathlib import Path
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def processor() -> tuple[str, frozenset[str]]:
+    """The processor's name and its instruction sets, as Linux calls them ("avx512_bf16"); no sets elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    lines = [line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line]
+    found = {key.strip(): value.strip() for key, value in lines}
+    return found.get("model name", platform.machine()), frozenset(found.get("flags", "").split())
+
+
+def fast_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 natively: AMX or AVX-512-BF16. Elsewhere bf16 is slower than float32."""
+    return bool(processor()[1] & {"amx_bf16", "avx512_bf16"})
+
+
+def precision(wanted: str = "auto") -> str:
+    """The precision of arithmetic on this processor: "auto" is bf16 where that is native, else float32."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if fast_bf16() else "float32"
+
+
+def has_cuda_driver() -> bool:
+    """Whether an NVIDIA driver is loaded, without importing anything to see."""
+    return Path("/proc/driver/nvidia/version").exists()

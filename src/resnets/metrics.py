@@ -1,0 +1,61 @@
+"""How good a classifier is: accuracy, calibration, and how far to trust either. NumPy alone."""
+
+import math
+
+import numpy as np
+
+BINS = 15  # of the expected calibration error (Guo et al. 2017)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities [images, classes] of logits, float32."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """The share of images whose label is among the k largest logits; where there are at most k classes, 1."""
+    own = logits[np.arange(len(labels)), labels][:, None]
+    return float(((logits > own).sum(1) < k).mean())
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The mean negative log-likelihood, in nats."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]).mean())
+
+
+def calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, list[tuple[float, float, int]]]:
+    """The expected calibration error, and of each of 15 equal bins of confidence (mean confidence, accuracy, images)."""
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == labels
+    which = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    bins = []
+    for index in range(BINS):
+        inside = which == index
+        if inside.any():
+            bins.append((float(confidence[inside].mean()), float(right[inside].mean()), int(inside.sum())))
+    error = sum(abs(sure - accurate) * count for sure, accurate, count in bins) / len(labels)
+    return float(error), bins
+
+
+def interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95% interval of a share seen on `count` images (Wilson's)."""
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """How many images of class i were called j: int64 [classes, classes]."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def summarise(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """top1, top5, loss and ece of logits [images, classes] and labels [images]; accuracies are fractions."""
+    return {
+        "top1": top_k(logits, labels, 1),
+        "top5": top_k(logits, labels, 5),
+        "loss": cross_entropy(logits, labels),
+        "ece": calibration(softmax(logits), labels)[0],
+    }

@@ -1,0 +1,178 @@
+"""Model: one file that carries everything needed to use it ten years from now.
+
+`NAME.safetensors` holds the weights and, in its header under the single key `resnets`, a JSON document: format number,
+architecture, class names, preprocessing, recipe, the training data's fingerprint and which part was held out, measured
+accuracy, versions, and a hash of the tensors. No times, no paths, no host names: the same training gives the same bytes.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save as to_bytes
+
+from resnets.architecture import Architecture
+from resnets.data.preprocessing import Preprocessing
+from resnets.files import write_bytes
+from resnets.graph import weight_shapes
+
+if TYPE_CHECKING:
+    from resnets.networks import ResNet
+
+FORMAT = 1
+KEY = "resnets"
+COUNTER = ".num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Model:
+    """An architecture with weights, and what belongs to them.
+
+    Raises ValueError where the weights aren't the architecture's, or classes and logits differ in number.
+    """
+
+    architecture: Architecture
+    classes: tuple[str, ...]  # names, in the order of the logits
+    preprocessing: Preprocessing | None  # None: not known, as in weights from elsewhere
+    state: dict[str, np.ndarray] = field(repr=False)  # torchvision's names; float32, the norms' counters int64
+    recipe: dict[str, Any] = field(default_factory=dict)  # how it was trained
+    data: dict[str, Any] = field(default_factory=dict)  # of the training data: name, fingerprint, images, what was held out
+    accuracy: dict[str, Any] = field(default_factory=dict)  # measured: top1, top5, images, split, …
+    versions: dict[str, str] = field(default_factory=dict)  # of the packages that trained it
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != self.architecture.classes:
+            raise ValueError(f"{len(self.classes)} class names for {self.architecture.classes} logits")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have the same name")
+        how = self.preprocessing
+        if how is not None and how.channels != self.architecture.channels:
+            raise ValueError(f"preprocessing gives {how.channels} channels, and the network takes {self.architecture.channels}")
+        object.__setattr__(self, "state", _checked(self.architecture, self.state))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the one file: whole, by one rename, or not at all. The same model gives the same bytes."""
+        target = Path(path)
+        if target.suffix != ".safetensors":
+            raise ValueError(f"a model is saved as NAME.safetensors, not {target.name}")
+        if not target.parent.is_dir():
+            raise ValueError(f"there is no folder {target.parent} to save {target.name} in")
+        write_bytes(target, self.to_bytes())
+        return target
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        return to_bytes(self.state, {KEY: json.dumps(self.document(), sort_keys=True, ensure_ascii=False)})
+
+    def document(self) -> dict[str, Any]:
+        """What the header says of the model, as plain values."""
+        return {
+            "format": FORMAT,
+            "architecture": self.architecture.to_json(),
+            "classes": list(self.classes),
+            "preprocessing": self.preprocessing and self.preprocessing.to_json(),
+            "recipe": self.recipe,
+            "data": self.data,
+            "accuracy": self.accuracy,
+            "versions": self.versions,
+            "sha256": self.sha256,
+        }
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the tensors: names, kinds, shapes and numbers."""
+        return _hash(self.state)
+
+    def network(self) -> "ResNet":
+        """The model as a `torch.nn.Module` in evaluation mode, with its weights. Needs PyTorch."""
+        from resnets.errors import need
+
+        torch = need("torch", "train", "a network of PyTorch modules")
+        from resnets.networks import ResNet
+
+        with torch.device("meta"):
+            net = ResNet(self.architecture)
+        net.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in self.state.items()}, assign=True)
+        return net.eval()
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read a model: a file, or a run folder, which means its `best.safetensors`. Runs no code of the file.
+
+    Format number, shapes and the tensors' hash are checked. Raises ValueError, in a sentence, where the file is missing, cut
+    off, changed, of a newer format, or no model of ours.
+    """
+    source = resolve(path)
+    try:
+        with safetensors.safe_open(source, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: no mapping
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{source} is no whole safetensors file: {error}") from None
+    if KEY not in metadata:
+        raise ValueError(f"{source} holds tensors but no {KEY!r} document: not a model of resnets; --init reads such weights")
+    try:
+        return from_document(json.loads(metadata[KEY]), state)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"its header lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{source}: {reason}") from None
+
+
+def from_document(document: Mapping[str, Any], state: dict[str, np.ndarray]) -> Model:
+    """The model of a header's document and tensors. Raises ValueError or KeyError where they don't fit."""
+    if document["format"] > FORMAT:
+        raise ValueError(f"format {document['format']} is newer than this resnets knows ({FORMAT}); update resnets")
+    if _hash(state) != document["sha256"]:
+        raise ValueError("the weights aren't those that were saved (their hash differs): the file is damaged, copy it again")
+    how = document["preprocessing"]
+    return Model(
+        architecture=Architecture.from_json(document["architecture"]),
+        classes=tuple(document["classes"]),
+        preprocessing=None if how is None else Preprocessing.from_json(how),
+        state=state,
+        **{name: document[name] for name in ("recipe", "data", "accuracy", "versions")},
+    )
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """The model file that a path means. ValueError where there is none."""
+    given = Path(path)
+    source = given / "best.safetensors" if given.is_dir() else given
+    if not source.is_file():
+        what = f"the folder {given} holds no best.safetensors" if given.is_dir() else f"there is no file {given}"
+        raise ValueError(f"{what}; a model is a .safetensors file of resnets, or a run folder")
+    return source
+
+
+def _checked(net: Architecture, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights as contiguous float32 (counters int64), every name and shape the architecture's."""
+    shapes = weight_shapes(net)
+    if not any(name.endswith(COUNTER) for name in state):  # files from before 2018
+        state = {**state, **{name: np.zeros((), np.int64) for name in shapes if name.endswith(COUNTER)}}
+    missing, extra = sorted(shapes.keys() - state.keys()), sorted(state.keys() - shapes.keys())
+    if missing or extra:
+        said = [f"{word} {names[0]}" + f" and {len(names) - 1} more" * (len(names) > 1)
+                for word, names in (("lack", missing), ("have an unknown", extra)) if names]  # fmt: skip
+        raise ValueError(f"the weights {' and '.join(said)}")
+    for name, shape in shapes.items():
+        if state[name].shape != shape:
+            raise ValueError(f"the weight {name} is {list(state[name].shape)}, and the architecture's is {list(shape)}")
+    return {
+        name: np.ascontiguousarray(state[name], np.int64 if name.endswith(COUNTER) else np.float32).reshape(shapes[name])
+        for name in shapes
+    }
+
+
+def _hash(state: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        array = np.ascontiguousarray(state[name])
+        digest.update(f"{name} {array.dtype.str} {list(state[name].shape)}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
