@@ -48,7 +48,7 @@ def folder(root: Path) -> Dataset:
     empty: dict[str, tuple[str, ...]] = {}
     for top, split in split_folders.items() if as_splits else [("", "")]:
         classes = _subfolders(root / top)
-        rows = [(key, name, split) for name in classes for key in _images_below(root, f"{top}/{name}".lstrip("/"))]
+        rows = [(key, name, split) for name in classes for key in images_below(root, f"{top}/{name}".lstrip("/"))]
         missing = set(classes) - {name for _, name, _ in rows}
         if missing:
             empty[split] = tuple(sorted(missing, key=natural))
@@ -170,14 +170,13 @@ def _subfolders(place: Path) -> list[str]:
     return sorted(names, key=natural)
 
 
-def _images_below(root: Path, top: str) -> Iterator[str]:
+def images_below(root: Path, top: str) -> Iterator[str]:
     """Relative paths of the image files in and below a folder, by their suffix, in natural order."""
     for place, folders, files in os.walk(root / top):
         folders[:] = sorted((name for name in folders if not _hidden(name)), key=natural)
-        inside = Path(place).relative_to(root).as_posix()
         for name in sorted(files, key=natural):
             if not _hidden(name) and Path(name).suffix.lower() in SUFFIXES:
-                yield f"{inside}/{name}"
+                yield Path(place, name).relative_to(root).as_posix()
 
 
 def _hidden(name: str) -> bool:

@@ -1,0 +1,102 @@
+"""What the verbs print for a person: tables on the terminal."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from resnets.complexity import Layer
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def console() -> Console:
+    """Standard output, wide enough for a table where it isn't a terminal."""
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def show_table(rows: Sequence[dict[str, Any]], every: bool) -> None:
+    """Table 1: the layers and output sizes of the five networks; or all named networks in a row each."""
+    if every:
+        table = Table(title="Every named network, at its paper's input size")
+        for name in ("name", "layers", "blocks", "shortcut", "input", "parameters", "multiply-adds", "paper"):
+            table.add_column(name, justify="right" if name in ("layers", "parameters", "multiply-adds", "paper") else "left")
+        for row in rows:
+            said = row["paper_flops"] and f"{row['paper_flops'] / 1e9:.1f}e9" or row["paper_parameters"] and _short(row)
+            blocks = f"{row['block']} {','.join(map(str, row['blocks']))}"
+            size = "×".join(str(side) for side in row["input"][1:])
+            table.add_row(row["name"], str(row["depth"]), blocks, row["shortcut"], size, f"{row['parameters']:,}",
+                          f"{row['macs']:,}", said or "")  # fmt: skip
+        console().print(table)
+        return
+    table = Table(title="Table 1 of the paper, 224×224 input", show_lines=True)
+    table.add_column("stage")
+    table.add_column("output")
+    for row in rows:
+        table.add_column(row["name"])
+    table.add_row("conv1", _size(rows[0]["stem_output"]), *["7×7, 64, stride 2"] * len(rows))
+    for index, stage in enumerate(rows[0]["stage_outputs"]):
+        cells = [_stage(row, index, stage) for row in rows]
+        table.add_row(f"conv{index + 2}_x", _size(rows[0]["stage_outputs"][stage]), *cells)
+    table.add_row("head", "1×1", *["average pool, 1000-d fc"] * len(rows))
+    table.add_row("parameters", "", *[f"{row['parameters']:,}" for row in rows])
+    table.add_row("multiply-adds", "", *[f"{row['macs']:,}" for row in rows])
+    table.add_row("the paper's FLOPs", "", *[f"{row['paper_flops'] / 1e9:.1f}e9" for row in rows])
+    console().print(table)
+
+
+def show_layers(title: str, layers: Sequence[Layer], channels: int, size: int, facts: Sequence[tuple[str, str]]) -> None:
+    """Every layer of a network, and what else is known of it."""
+    table = Table(title=title)
+    for name in ("layer", "what", "output", "parameters", "multiply-adds"):
+        table.add_column(name, justify="right" if name in ("parameters", "multiply-adds") else "left")
+    table.add_row("input", "", f"[{channels}, {size}, {size}]", "", "", style="dim")
+    for layer in layers:
+        what = " ".join(filter(None, (layer.kind.replace("_", " "), layer.detail)))
+        shape = str(list(layer.output))
+        numbers = [f"{count:,}" if count else "" for count in (layer.parameters, layer.macs)]
+        table.add_row(layer.name, what, shape.replace("[", r"\["), *numbers)
+    table.add_section()
+    total = [f"{sum(getattr(layer, name) for layer in layers):,}" for name in ("parameters", "macs")]
+    table.add_row("in all", "", "", *total, style="bold")
+    out = console()
+    out.print(table)
+    for name, value in facts:
+        out.print(f"{name}: {value}", markup=False)
+
+
+def show_evaluation(figures: dict[str, Any]) -> None:
+    """The figures of an evaluation, in a few lines."""
+    low, high = figures["interval"]
+    out = console()
+    out.print(f"top-1 {figures['top1']:.2%} (95% interval {low:.1%} – {high:.1%}) on {figures['images']:,} images, {figures['split']}")
+    out.print(f"top-5 {figures['top5']:.2%}, loss {figures['loss']:.4f}, expected calibration error {figures['ece']:.4f}")
+    if figures["note"]:
+        out.print(figures["note"])
+    worst = sorted(figures["classes"].items(), key=lambda item: item[1]["top1"])[:5]
+    said = ", ".join(f"{name} {row['top1']:.1%} of {row['images']}" for name, row in worst)
+    out.print(f"weakest classes: {said}", markup=False)
+
+
+def _stage(row: dict[str, Any], index: int, stage: str) -> str:
+    out = row["stage_outputs"][stage][0]
+    if row["block"] == "basic":
+        inside = f"3×3, {out}\n3×3, {out}"
+    else:
+        inside = f"1×1, {out // 4}\n3×3, {out // 4}\n1×1, {out}"
+    pool = "3×3 max pool, stride 2\n" if index == 0 else ""
+    return f"{pool}{inside}\n× {row['blocks'][index]}"
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}×{shape[2]}"
+
+
+def _short(row: dict[str, Any]) -> str:
+    return f"{row['paper_parameters'] / 1e6:g}M parameters"

@@ -1,0 +1,261 @@
+"""Everything that is decided before the first step, by rule and said: network, weights, preprocessing, recipe, images."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnets import machine
+from resnets.architecture import Architecture, name_of, named
+from resnets.data import Dataset, Division, divide, open_dataset
+from resnets.data.decode import UnreadableImage
+from resnets.data.loader import Samples
+from resnets.data.preprocessing import Preprocessing, crop
+from resnets.errors import WorkFailed
+from resnets.graph import weight_shapes
+from resnets.model import Model, load
+from resnets.training.options import Options
+from resnets.training.recipe import Recipe, recipe
+from resnets.weights import read_weights
+from resnets.weights.pretrained import PREPROCESSING, pretrained_for, pretrained_state
+
+log = logging.getLogger("resnets")
+
+SMALL = 64  # pixels: images up to this size are CIFAR's kind
+LOOKED_AT = 256  # images from which size, colour, mean and deviation are taken
+STEPS_AN_EPOCH = 16  # fewer batches than this, and the batch is made smaller
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that training starts from."""
+
+    state: dict[str, np.ndarray]
+    source: str  # for the record: "torchvision resnet18-f37072fd.pth"
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] | None = None  # those of its head, where known
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, decided."""
+
+    data: Dataset
+    division: Division
+    classes: tuple[str, ...]
+    net: Architecture
+    start: Start | None
+    how: Preprocessing
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return name_of(self.net).replace(", shortcut ", "-")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the images that train."""
+        return self.data.fingerprint(self.division.train)
+
+    def samples(self, indices: np.ndarray) -> Samples:
+        """Some of the images, labelled as indices into `classes`."""
+        return Samples(self.data.images, indices, self.data.labels_as(self.classes)[indices])
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at some images finds."""
+
+    side: int  # pixels: the median of the longer sides
+    grey: bool  # every one of them
+    images: list[np.ndarray]  # uint8 RGB
+
+
+def plan(options: Options) -> Plan:
+    """Decide everything, reading some of the images. Raises ValueError where the request can't be, WorkFailed where no
+    image of a class can be read."""
+    data = open_dataset(options.data)
+    division = _excluded(data, divide(data, options.val, options.seed), options.exclude)
+    classes = _classes(data, division)
+    look = _look(data, division.train, classes)
+    net, start = _network(options, look, classes)
+    chosen = _recipe(options, start is not None, len(division.train))
+    how = _preprocessing(options, net, start, look)
+    net.check_input(how.channels, how.size, how.size)
+    if len(division.train) < 2:
+        raise ValueError(f"{data.name} has {len(division.train)} image to train on; at least 2 are needed")
+    if not division.val_name:
+        log.info("no image is held out: nothing is measured while training, and best is the last")
+    else:
+        log.info("%d images train, %d measure (%s)", len(division.train), len(division.val), division.val_name)
+    return Plan(data, _known(data, division, classes), classes, net, start, how, chosen)
+
+
+def _excluded(data: Dataset, division: Division, file: str | None) -> Division:
+    """The division without the images that a file names."""
+    if file is None:
+        return division
+    if not Path(file).is_file():
+        raise ValueError(f"there is no file {file} of images to exclude")
+    unwanted = {line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()}
+    absent = unwanted - set(data.images.keys)
+    if absent:
+        log.warning("%d of the %d paths in %s are no images of %s", len(absent), len(unwanted), file, data.name)
+    keep = np.array([key not in unwanted for key in data.images.keys], bool)
+    return division._replace(train=division.train[keep[division.train]], val=division.val[keep[division.val]])
+
+
+def _classes(data: Dataset, division: Division) -> tuple[str, ...]:
+    """The classes that train, in natural order. ValueError where there is one alone, or one without images."""
+    split = "train" if data.splits else ""
+    if lacking := data.empty.get(split):
+        raise ValueError(f"{data.name}: no image in the folder of the class {lacking[0]!r}; add some, or remove the folder")
+    here = data.counts(division.train)
+    classes = tuple(name for name, count in here.items() if count)
+    if len(classes) < 2:
+        one = f"one class only, {classes[0]!r}" if classes else "no image to train on"
+        raise ValueError(f"{data.name} has {one}; to tell images apart takes at least two classes")
+    if extra := [name for name, count in data.counts(division.val).items() if count and name not in classes]:
+        log.warning("classes that %s has and train lacks, left out: %s", division.val_name, ", ".join(extra[:5]))
+    if missing := [name for name in classes if len(division.val) and not data.counts(division.val)[name]]:
+        log.warning("no image of %s measures the class%s %s", division.val_name, "es" * (len(missing) > 1), ", ".join(missing[:5]))
+    return classes
+
+
+def _known(data: Dataset, division: Division, classes: tuple[str, ...]) -> Division:
+    """The division without images to measure on whose class doesn't train."""
+    return division._replace(val=division.val[data.labels_as(classes)[division.val] >= 0])
+
+
+def _look(data: Dataset, indices: np.ndarray, classes: tuple[str, ...]) -> Look:
+    """Read one image of every class, and some more evenly from all. WorkFailed where a class has none that can be read."""
+    labels = data.labels_as(classes)[indices]
+    images = [_first_readable(data, indices[labels == label], name) for label, name in enumerate(classes)]
+    for index in indices[np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int)]:
+        try:
+            images.append(data.images.read(int(index), least=LOOKED_AT))
+        except UnreadableImage:
+            continue  # training meets it, and says so
+    grey = all((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all() for image in images)
+    return Look(int(np.median([max(image.shape[:2]) for image in images])), grey, images)
+
+
+def _first_readable(data: Dataset, indices: np.ndarray, name: str) -> np.ndarray:
+    reason = ""
+    for index in indices.tolist():
+        try:
+            return data.images.read(index, least=LOOKED_AT)
+        except UnreadableImage as error:
+            reason = reason or f"{data.images.keys[index]}: {error}"
+    raise WorkFailed(f"none of the {len(indices)} images of the class {name!r} can be read ({reason}); mend or remove them")
+
+
+def _network(options: Options, look: Look, classes: tuple[str, ...]) -> tuple[Architecture, Start | None]:
+    """The architecture and the weights to start from."""
+    auto = "resnet20" if look.side <= SMALL else "resnet18"
+    own = _own_model(options.init)
+    if own is not None:
+        net = own.architecture if options.model == "auto" else named(options.model, channels=own.architecture.channels)
+        head = own.classes if set(own.classes) == set(classes) else None
+        start = Start(own.state, f"model {own.sha256[:12]}", own.preprocessing, head)
+        return _fitting(replace(net, classes=len(classes)), start)
+    if options.model == "auto":
+        log.info("network %s, as the images are %s %d pixels", auto, "up to" if look.side <= SMALL else "above", SMALL)
+    net = replace(named(auto if options.model == "auto" else options.model), classes=len(classes))
+    scratch = replace(net, channels=1 if look.grey else 3)
+    if options.init == "none":
+        return scratch, None
+    if options.init != "auto":
+        size = net.natural_input
+        how = replace(PREPROCESSING, size=size, crop=1.0 if size <= SMALL else PREPROCESSING.crop)
+        start = Start(read_weights(options.init), Path(options.init).name, how)
+        first = next((array for name, array in start.state.items() if name in ("conv1.weight", "conv1.0.weight")), None)
+        return _fitting(net if first is None else replace(net, channels=first.shape[1]), start)
+    if look.side <= SMALL or net.stem == "cifar":
+        return scratch, None
+    return _pretrained(net, scratch)
+
+
+def _pretrained(net: Architecture, scratch: Architecture) -> tuple[Architecture, Start | None]:
+    """Torchvision's ImageNet weights where they belong to the network and can be had."""
+    weights = pretrained_for(net)
+    if weights is None:
+        twin = f"{name_of(net)}-v1.5"
+        hint = f"; {twin} has them" if name_of(net) in ("resnet50", "resnet101", "resnet152") else ""
+        log.info("training from scratch: no pretrained weights are known for %s%s", name_of(net), hint)
+        return scratch, None
+    state = pretrained_state(weights)
+    if state is None:
+        return scratch, None
+    return _fitting(net, Start(state, f"torchvision {weights.file}", PREPROCESSING))
+
+
+def _own_model(init: str) -> Model | None:
+    """The model that `init` names, if it is one of ours."""
+    path = Path(init)
+    if init in ("auto", "none") or not (path.is_dir() or path.suffix == ".safetensors"):
+        return None
+    try:
+        return load(path)
+    except ValueError as error:
+        if "not a model of resnets" in str(error):
+            return None
+        raise
+
+
+def _fitting(net: Architecture, start: Start) -> tuple[Architecture, Start]:
+    """Network and weights, if every weight but the head's fits. ValueError, naming the first that doesn't."""
+    for name, shape in weight_shapes(net).items():
+        if name.endswith(".num_batches_tracked") or name.startswith("fc."):
+            continue
+        if name not in start.state:
+            raise ValueError(f"{start.source} isn't of {name_of(net)}: it lacks {name}; --model names the network it is of")
+        if start.state[name].shape != shape:
+            theirs = list(start.state[name].shape)
+            raise ValueError(f"{start.source} isn't of {name_of(net)}: its {name} is {theirs}, not {list(shape)}")
+    log.info("starting from %s", start.source)
+    return net, start
+
+
+def _recipe(options: Options, pretrained: bool, images: int) -> Recipe:
+    """The recipe, its batch made small enough for few images, its precision settled."""
+    name = options.recipe if options.recipe != "auto" else "finetune" if pretrained else "quick"
+    chosen = recipe(name, options.settings)
+    if options.recipe == "auto":
+        log.info("recipe %s", name)
+    size, rate = chosen.batch_size, chosen.learning_rate
+    while size > 16 and images < STEPS_AN_EPOCH * size and "batch_size" not in options.settings:
+        size //= 2
+        rate /= 2
+    if size != chosen.batch_size:
+        log.info("batch size %d of the recipe's %d for %d images, the learning rate with it", size, chosen.batch_size, images)
+        kept = options.settings.get("learning_rate", rate)
+        chosen = replace(chosen, batch_size=size, learning_rate=kept)
+    if images < chosen.batch_size:
+        chosen = replace(chosen, batch_size=images)
+    chosen = replace(chosen, precision=machine.training_precision(chosen.precision))
+    log.info("precision %s", chosen.precision)
+    return chosen
+
+
+def _preprocessing(options: Options, net: Architecture, start: Start | None, look: Look) -> Preprocessing:
+    """The preprocessing: that of the starting weights, else with this data's own mean and deviation."""
+    changes: Mapping[str, Any] = {} if options.fit is None else {"fit": options.fit}
+    if start is not None and start.preprocessing is not None and start.preprocessing.channels == net.channels:
+        return replace(start.preprocessing, size=options.input or start.preprocessing.size, **changes)
+    natural = net.natural_input
+    size = options.input or (max(8, min(look.side, SMALL)) if look.side <= SMALL and net.stem == "cifar" else natural)
+    colour = "grey" if net.channels == 1 else "RGB"
+    blank = Preprocessing(
+        size=size, crop=1.0 if size <= SMALL else 0.875, colour=colour, mean=(0.0,) * net.channels,
+        deviation=(1.0,) * net.channels, **changes
+    )  # fmt: skip
+    squares = np.stack([crop(image[..., : net.channels], blank) for image in look.images]) / 255
+    mean, deviation = squares.mean((0, 1, 2)), np.maximum(squares.std((0, 1, 2)), 1e-3)
+    return replace(blank, mean=tuple(round(float(x), 4) for x in mean), deviation=tuple(round(float(x), 4) for x in deviation))
+
