@@ -77,7 +77,7 @@ def test_unknown_name_suggests_the_nearest(wrong, right):
 
 
 def test_a_name_near_to_none_says_where_they_are_listed():
-    with pytest.raises(ValueError, match="'vgg'; .*resnets table"):
+    with pytest.raises(ValueError, match=r"'vgg'; .*resnets table"):
         named("vgg")
 
 

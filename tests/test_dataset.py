@@ -122,8 +122,9 @@ def test_a_class_may_be_called_train(tmp_path):
 )
 def test_a_folder_that_is_no_data_is_described(tmp_path, paths, said):
     put(tmp_path, *paths)
-    with pytest.raises(ValueError, match=rf"{tmp_path}.*{said}"):
+    with pytest.raises(ValueError, match=said) as caught:
         open_dataset(tmp_path)
+    assert str(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize(

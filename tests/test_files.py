@@ -25,11 +25,15 @@ def test_the_old_file_stands_until_the_block_ends(tmp_path):
 
 @pytest.mark.parametrize("raised", [ValueError("mine"), KeyboardInterrupt()])
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path, raised):
+    def fail():
+        with replacing(path) as file:
+            file.write(b"new")
+            raise raised
+
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(type(raised)), replacing(path) as file:
-        file.write(b"new")
-        raise raised
+    with pytest.raises(type(raised)):
+        fail()
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
 

@@ -244,9 +244,11 @@ def test_a_full_disk_leaves_the_previous_model_and_nothing_beside_it(saved, monk
 
 
 def test_loading_and_saving_import_no_torch(saved):
-    code = "import sys, resnets; resnets.load(sys.argv[1]).save(sys.argv[1]); print(sorted({'torch', 'torchvision'} & set(sys.modules)))"
+    code = (
+        "import sys, resnets; resnets.load(sys.argv[1]).save(sys.argv[1]); print({'torch', 'torchvision'} & {*sys.modules})"
+    )
     answer = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, check=True)
-    assert answer.stdout == "[]\n"
+    assert answer.stdout == "set()\n"
 
 
 def test_the_network_has_the_models_weights_and_is_in_evaluation_mode():

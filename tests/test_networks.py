@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from random_norms import randomised
 from torch import nn
 
 from resnets.architecture import NAMED, named
@@ -17,20 +18,7 @@ from resnets.networks import network
 TORCHVISION = {f"resnet{depth}-v1.5": f"resnet{depth}" for depth in (18, 34, 50, 101, 152)} | {
     name: name.replace("-", "_") for name in ("wide-resnet50-2", "wide-resnet101-2", "resnext50-32x4d", "resnext101-32x8d")
 }
-SLOW = [pytest.param(name, marks=pytest.mark.slow) if "1202" in name else name for name in NAMED]
 SMALL = {"blocks": (1, 1, 1, 1), "width": 8, "classes": 5}
-
-
-def randomised(net):
-    """The network with norms that matter: any statistics, scales and shifts."""
-    generator = torch.Generator().manual_seed(1)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-            nn.init.uniform_(module.weight, 0.5, 1.0, generator=generator)
-            nn.init.normal_(module.bias, 0, 0.1, generator=generator)
-    return net
 
 
 def images(*shape, seed=0):
@@ -58,7 +46,7 @@ def assert_same_network(ours, theirs, x):
 # Names and shapes
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("name", NAMED)
 def test_state_has_the_names_and_shapes_of_the_walk(name):
     with torch.device("meta"):
         state = network(name).state_dict()

@@ -92,11 +92,18 @@ def train(options: argparse.Namespace) -> None:
         given["settings"] = dict(map(parse_setting, options.set))
     run = train_run(options.data, resume=options.resume, **given)
     model = load(run)
-    document = {"run": str(run), "model": str(run / "best.safetensors"), "report": str(run / "report.html"), **model.accuracy}
+    document = {
+        "run": str(run),
+        "model": str(run / "best.safetensors"),
+        "report": str(run / "report.html"),
+        **model.accuracy,
+    }
     if options.json:
         terminal.print_json(document)
         return
-    measured = f"top-1 {model.accuracy['top1']:.2%} on {model.accuracy['split']}" if model.accuracy else "nothing was held out"
+    measured = (
+        f"top-1 {model.accuracy['top1']:.2%} on {model.accuracy['split']}" if model.accuracy else "nothing was held out"
+    )
     print(f"{document['model']}: {measured}\n{document['report']}: curves")
 
 
@@ -184,7 +191,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, "predict", predict)
     verb.add_argument("model", metavar="MODEL", help="a model file or a run folder")
-    verb.add_argument("paths", metavar="PATHS", nargs="+", help="images, folders, globs, manifests; - reads paths from stdin")
+    verb.add_argument(
+        "paths", metavar="PATHS", nargs="+", help="images, folders, globs, manifests; - reads paths from stdin"
+    )
     verb.add_argument("--top", type=int, default=5, metavar="K", help="classes to say of each image (default: 5)")
     verb.add_argument("--above", type=float, default=0.0, metavar="SCORE", help="only classes with at least this score")
     _engine_options(verb)
@@ -208,7 +217,9 @@ def _train_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", metavar="DATA", nargs="?", help="labelled images: a folder, a manifest, IDX files, or digits")
     verb.add_argument("--resume", metavar="RUN", help="go on with a run folder instead")
     verb.add_argument("--model", metavar="NAME", help="the network (default: resnet20 up to 64 pixels, resnet18 above)")
-    verb.add_argument("--init", metavar="auto|none|MODEL|WEIGHTS", help="weights to start from (default: pretrained above 64 px)")
+    verb.add_argument(
+        "--init", metavar="auto|none|MODEL|WEIGHTS", help="weights to start from (default: pretrained above 64 px)"
+    )
     verb.add_argument("--recipe", metavar="NAME|FILE", help="how to train (default: finetune from weights, else quick)")
     verb.add_argument("--set", action="append", metavar="FIELD=VALUE", help="change a field of the recipe; may be repeated")
     verb.add_argument("--epochs", type=float, metavar="N")
@@ -216,7 +227,9 @@ def _train_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square that the network reads")
     verb.add_argument("--fit", choices=["crop", "pad", "squash"], help="how a picture becomes a square")
     verb.add_argument("--precision", choices=["auto", "float32", "bf16"])
-    verb.add_argument("--val", type=float, metavar="FRACTION", help="share held out where there is no split val (default: 0.1)")
+    verb.add_argument(
+        "--val", type=float, metavar="FRACTION", help="share held out where there is no split val (default: 0.1)"
+    )
     verb.add_argument("--seed", type=int, metavar="N")
     verb.add_argument("--exclude", metavar="FILE", help="relative paths of images to leave out, one a line")
     verb.add_argument("--workers", type=int, metavar="N", help="threads that decode (default: one a core)")

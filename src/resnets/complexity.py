@@ -133,4 +133,3 @@ def table(every: bool = False) -> list[dict[str, Any]]:
     `macs` is the exact count, `paper_flops` the paper's figure beside it (None where the paper gives none).
     """
     return [row(name) for name in (NAMED if every else PAPER_FLOPS)]
-

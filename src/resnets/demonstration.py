@@ -50,7 +50,9 @@ def demo(out: str | os.PathLike[str] = "resnets-demo") -> dict[str, Any]:
     gallery(tiles, folder / "predictions.png")
     top1 = evaluation.figures["top1"]
     if top1 < GOOD:
-        raise WorkFailed(f"the demo's digits came out at {top1:.1%}, under {GOOD:.0%}: something is wrong with this installation")
+        raise WorkFailed(
+            f"the demo's digits came out at {top1:.1%}, under {GOOD:.0%}: something is wrong with this installation"
+        )
     return {
         "top1": top1,
         "images": evaluation.figures["images"],

@@ -65,12 +65,14 @@ def examine(
     known = part.indices[labels >= 0]
     if not len(known):
         ours, theirs = ", ".join(loaded.classes[:5]), ", ".join(dataset.classes[:5])
-        raise ValueError(f"model and data share no class: the model knows {ours} …, {dataset.name} ({part.name}) has {theirs} …")
+        raise ValueError(
+            f"model and data share no class: the model knows {ours} …, {dataset.name} ({part.name}) has {theirs} …"
+        )
     predictor = Predictor(loaded, **how)
     readers: Iterator[Reader] = (partial(dataset.images.read, index) for index in known.tolist())
     outputs = list(predictor(readers))
     good = np.array([output.logits is not None for output in outputs])
-    keys = [dataset.images.keys[index] for index in known]
+    keys = dataset.keys(known)
     unreadable = {key: output.error or "" for key, output in zip(keys, outputs, strict=True) if output.logits is None}
     if not good.any():
         raise WorkFailed(f"none of the {len(known)} images could be read; the first: {keys[0]}: {unreadable[keys[0]]}")
@@ -103,7 +105,7 @@ def choose(model: Model, data: Dataset, split: str | None) -> Part:
     if split == HELD_OUT or (split is None and not data.splits and hashed and model.data.get("name") == data.name):
         if not hashed:
             raise ValueError("this model held out no images by the hash rule; choose a split of the data, or all")
-        mask = held_out([data.images.keys[index] for index in held_in], rule["fraction"], rule["seed"])
+        mask = held_out(data.keys(held_in), rule["fraction"], rule["seed"])
         return Part(HELD_OUT, held_in[mask], "these images also chose the best epoch")
     if split is None:
         split = next((name for name in ("test", "val") if name in data.splits), None)

@@ -21,7 +21,7 @@ def replacing(path: Path, mode: str = "wb", **how: Any) -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)  # noqa: PTH105: partial is a plain string
+        os.replace(partial, path)  # noqa: PTH105
 
 
 @contextlib.contextmanager

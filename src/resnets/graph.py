@@ -126,7 +126,7 @@ def shortcut(net: Architecture, ops: Operations[T], x: T, unit: Unit) -> T:
 
 
 def pad_channels(width_in: int, width_out: int) -> tuple[int, int]:
-    """Zero channels that option A puts before and after: half each, the odd one after, as the CIFAR weights in use have it."""
+    """Zero channels that option A puts before and after: half each, the odd one after, as the CIFAR weights in use are."""
     missing = width_out - width_in
     return missing // 2, missing - missing // 2
 

@@ -53,7 +53,9 @@ class Model:
             raise ValueError("two classes have the same name")
         how = self.preprocessing
         if how is not None and how.channels != self.architecture.channels:
-            raise ValueError(f"preprocessing gives {how.channels} channels, and the network takes {self.architecture.channels}")
+            raise ValueError(
+                f"preprocessing gives {how.channels} channels, and the network takes {self.architecture.channels}"
+            )
         object.__setattr__(self, "state", _checked(self.architecture, self.state))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -112,11 +114,13 @@ def load(path: str | os.PathLike[str]) -> Model:
     try:
         with safetensors.safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: no mapping
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{source} is no whole safetensors file: {error}") from None
     if KEY not in metadata:
-        raise ValueError(f"{source} holds tensors but no {KEY!r} document: not a model of resnets; --init reads such weights")
+        raise ValueError(
+            f"{source} holds tensors but no {KEY!r} document: not a model of resnets; --init reads such weights"
+        )
     try:
         return from_document(json.loads(metadata[KEY]), state)
     except (ValueError, KeyError, TypeError) as error:
@@ -174,5 +178,5 @@ def _hash(state: Mapping[str, np.ndarray]) -> str:
     for name in sorted(state):
         array = np.ascontiguousarray(state[name])
         digest.update(f"{name} {array.dtype.str} {list(state[name].shape)}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.data.cast("B") if array.size else b"")
     return digest.hexdigest()

@@ -1,8 +1,8 @@
 """The networks as PyTorch modules: shortcut, basic block, bottleneck, ResNet.
 
 A block is relu(shortcut(x) + residual(x)) (equation 1 of the paper); basic block and bottleneck differ in `residual`
-alone, and so do their pre-activated forms. This is the second statement of `graph.walk`, in the form that a reader of PyTorch expects; a test holds the two
-equal for every named network. State-dict keys are torchvision's.
+alone, and so do their pre-activated forms. This is the second statement of `graph.walk`, in the form that a reader of
+PyTorch expects; a test holds the two equal for every named network. State-dict keys are torchvision's.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class SameMaxPool2d(nn.MaxPool2d):
     """3×3 max pool with stride 2 and TensorFlow's SAME padding, of −∞."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(F.pad(input, same_edges(input, 3, 2), value=float("-inf")))
+        return F.max_pool2d(F.pad(input, same_edges(input, 3, 2), value=float("-inf")), 3, 2)
 
 
 class DebiasedBatchNorm2d(nn.BatchNorm2d):
@@ -215,7 +215,11 @@ class ResNet(nn.Module):
     def _deep_stem(self) -> nn.Sequential:
         """ResNet-D's three 3×3 convolutions in place of the 7×7 (He et al. 2019, figure 2b)."""
         net, half = self.architecture, self.architecture.width // 2
-        first, second, third = self._conv(net.channels, half, 3, 2), self._conv(half, half, 3), self._conv(half, net.width, 3)
+        first, second, third = (
+            self._conv(net.channels, half, 3, 2),
+            self._conv(half, half, 3),
+            self._conv(half, net.width, 3),
+        )
         return nn.Sequential(
             *(first, self._norm(half), nn.ReLU(inplace=True)), *(second, self._norm(half), nn.ReLU(inplace=True)), third
         )
@@ -252,7 +256,9 @@ def initialise(network: nn.Module, net: Architecture, zero_gamma: bool = False) 
     """Fresh weights: He's normal for convolutions (He et al. 2015, of the fan out) with PyTorch's own for the fully
     connected layer, or Glorot's uniform for both (the TF reference); norms 1 and 0, biases 0."""
     if zero_gamma and net.preactivation:
-        raise ValueError("zero_gamma needs a norm at the end of each block, and a pre-activation block ends in a convolution")
+        raise ValueError(
+            "zero_gamma needs a norm at the end of each block, and a pre-activation block ends in a convolution"
+        )
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and net.initialisation == "he":
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

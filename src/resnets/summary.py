@@ -37,17 +37,27 @@ class Summary:
             found.append(("preprocessing", "not known"))
         else:
             resize = f"shorter side to {how.resized}, middle {how.size}×{how.size}"
-            fits = {"crop": resize, "pad": f"padded to {how.size}×{how.size}", "squash": f"squashed to {how.size}×{how.size}"}
+            fits = {
+                "crop": resize,
+                "pad": f"padded to {how.size}×{how.size}",
+                "squash": f"squashed to {how.size}×{how.size}",
+            }
             said = f"{fits[how.fit]}, {how.interpolation}{'' if how.antialias else ' without antialias'}, {how.colour}"
             found.append(("preprocessing", f"{said}, mean {list(how.mean)}, deviation {list(how.deviation)}"))
         if recipe:
             length = f"{recipe['epochs']:g} epochs" if recipe.get("epochs") else f"{recipe.get('steps')} steps"
-            found.append(("trained", f"recipe {recipe.get('name')}, {length}, seed {recipe.get('seed')}, from {recipe.get('init')}"))
+            found.append(
+                ("trained", f"recipe {recipe.get('name')}, {length}, seed {recipe.get('seed')}, from {recipe.get('init')}")
+            )
         if data:
-            found.append(("data", f"{data.get('name')}, {data.get('images')} images, fingerprint {str(data.get('fingerprint'))[:12]}"))
+            found.append(
+                ("data", f"{data.get('name')}, {data.get('images')} images, fingerprint {str(data.get('fingerprint'))[:12]}")
+            )
         if accuracy:
             low, high = accuracy["interval"]
-            said = f"top-1 {accuracy['top1']:.2%} ({low:.1%} – {high:.1%}) on {accuracy['images']} images, {accuracy['split']}"
+            said = (
+                f"top-1 {accuracy['top1']:.2%} ({low:.1%} – {high:.1%}) on {accuracy['images']} images, {accuracy['split']}"
+            )
             found.append(("measured", f"{said} of {accuracy['data']}"))
         return [*found, ("sha256", model.sha256)]
 
@@ -63,7 +73,9 @@ class Summary:
         }
         if self.model is not None:
             own = self.model.document()
-            document |= {key: own[key] for key in ("classes", "preprocessing", "recipe", "data", "accuracy", "versions", "sha256")}
+            document |= {
+                key: own[key] for key in ("classes", "preprocessing", "recipe", "data", "accuracy", "versions", "sha256")
+            }
         return document
 
 

@@ -28,7 +28,7 @@ def show_table(rows: Sequence[dict[str, Any]], every: bool) -> None:
         for name in ("name", "layers", "blocks", "shortcut", "input", "parameters", "multiply-adds", "paper"):
             table.add_column(name, justify="right" if name in ("layers", "parameters", "multiply-adds", "paper") else "left")
         for row in rows:
-            said = row["paper_flops"] and f"{row['paper_flops'] / 1e9:.1f}e9" or row["paper_parameters"] and _short(row)
+            said = (row["paper_flops"] and f"{row['paper_flops'] / 1e9:.1f}e9") or (row["paper_parameters"] and _short(row))
             blocks = f"{row['block']} {','.join(map(str, row['blocks']))}"
             size = "×".join(str(side) for side in row["input"][1:])
             table.add_row(row["name"], str(row["depth"]), blocks, row["shortcut"], size, f"{row['parameters']:,}",
@@ -75,7 +75,8 @@ def show_evaluation(figures: dict[str, Any]) -> None:
     """The figures of an evaluation, in a few lines."""
     low, high = figures["interval"]
     out = console()
-    out.print(f"top-1 {figures['top1']:.2%} (95% interval {low:.1%} – {high:.1%}) on {figures['images']:,} images, {figures['split']}")
+    where = f"{figures['images']:,} images, {figures['split']}"
+    out.print(f"top-1 {figures['top1']:.2%} (95% interval {low:.1%} – {high:.1%}) on {where}")
     out.print(f"top-5 {figures['top5']:.2%}, loss {figures['loss']:.4f}, expected calibration error {figures['ece']:.4f}")
     if figures["note"]:
         out.print(figures["note"])

@@ -15,9 +15,12 @@ SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "va
 
 
 class Images(Protocol):
-    """Where the images lie. `keys` are relative paths, the same wherever the data is moved to."""
+    """Where the images lie; relative paths are the same wherever the data is moved to."""
 
-    keys: Sequence[str]
+    @property
+    def keys(self) -> Sequence[str]:
+        """The relative path of each image."""
+        ...
 
     def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
         """One image, uint8 [height, width, 1 or 3]; `least` as in `decode`. Raises UnreadableImage."""
@@ -55,7 +58,7 @@ class ArrayImages:
     def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
         image = self.pixels[index]
         if grey and image.shape[2] == 3:
-            return np.rint(image @ np.float32([0.299, 0.587, 0.114]))[..., None].astype(np.uint8)
+            return np.rint(image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None].astype(np.uint8)
         return image if grey or image.shape[2] == 3 else np.repeat(image, 3, axis=2)
 
     def contents(self) -> Iterable[bytes]:
@@ -87,6 +90,10 @@ class Dataset:
             there = ", ".join(self.splits) or "none"
             raise ValueError(f"{self.name} has no split {split!r}; its splits: {there}")
         return self.splits[wanted]
+
+    def keys(self, indices: np.ndarray) -> list[str]:
+        """The relative paths of some of the images."""
+        return [self.images.keys[int(index)] for index in indices]
 
     def labels_as(self, classes: Sequence[str]) -> np.ndarray:
         """Each image's label as an index into `classes`, matched by name; −1 where `classes` lacks it."""
@@ -131,7 +138,7 @@ def divide(data: Dataset, fraction: float, seed: int) -> Division:
         return Division(train, nothing, "", {"rule": "none"})
     if "val" in data.splits:
         return Division(train, data.splits["val"], "val", {"rule": "split", "split": "val"})
-    held = held_out([data.images.keys[index] for index in train], fraction, seed)
+    held = held_out(data.keys(train), fraction, seed)
     rule = {"rule": "hash", "seed": seed, "fraction": fraction}
     return Division(train[~held], train[held], "held-out" if held.any() else "", rule)
 

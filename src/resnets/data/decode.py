@@ -14,7 +14,9 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .heic .heif".split())
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .heic .heif".split()  # noqa: SIM905
+)
 ORIENTATION = 0x0112  # the EXIF tag
 
 # How each EXIF orientation is undone: (transpose rows and columns first?, flip up-down?, flip left-right?)
@@ -68,7 +70,8 @@ def reduction(height: int, width: int, least: int) -> int:
 
 
 def _decode_jpeg(data: bytes, grey: bool, least: int) -> np.ndarray:
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    header = simplejpeg.decode_jpeg_header(data)
+    height, width, colours = int(header[0]), int(header[1]), header[2]
     _refuse_too_large(height, width)
     if colours in ("CMYK", "YCCK"):
         return _decode_with_pillow(data, grey)

@@ -149,7 +149,7 @@ class Loader:
                 out[:] = crop(image, self.how)
             else:
                 image = self.samples.images.read(index, self.how.channels == 1, self.how.size)
-                out[:] = resample(image, random_box(*image.shape[:2], draws, what, self.how), self.how)
+                out[:] = resample(image, random_box(image.shape[0], image.shape[1], draws, what, self.how), self.how)
         except UnreadableImage as error:
             self.failures[self.samples.images.keys[index]] = str(error)
             return False
@@ -160,6 +160,7 @@ def _put(ready: queue.Queue, item: Batch | BaseException | None, stopped: thread
     """Hand on, unless nobody takes it any more."""
     while not stopped.is_set():
         try:
-            return ready.put(item, timeout=0.1)
+            ready.put(item, timeout=0.1)
+            return
         except queue.Full:
             continue

@@ -53,7 +53,9 @@ class Preprocessing:
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop is the share of the shorter side that is kept, above 0 and at most 1, not {self.crop!r}")
         if len(self.mean) != self.channels or len(self.deviation) != self.channels or min(self.deviation) <= 0:
-            raise ValueError(f"mean and deviation have one number for each of the {self.channels} channels, deviation above 0")
+            raise ValueError(
+                f"mean and deviation have one number for each of the {self.channels} channels, deviation above 0"
+            )
 
     @property
     def channels(self) -> int:
@@ -97,7 +99,7 @@ def crop(image: np.ndarray, how: Preprocessing) -> np.ndarray:
 def normalise(crops: np.ndarray, how: Preprocessing) -> np.ndarray:
     """uint8 [batch, size, size, channels] → what the network reads, float32 [batch, channels, size, size]."""
     ordered = crops[..., ::-1] if how.colour == "BGR" else crops
-    mean, deviation = np.float32(how.mean), np.float32(how.deviation)
+    mean, deviation = np.array(how.mean, np.float32), np.array(how.deviation, np.float32)
     return np.ascontiguousarray(((ordered * np.float32(how.scale) - mean) / deviation).transpose(0, 3, 1, 2))
 
 

@@ -90,7 +90,9 @@ def idx(root: Path) -> Dataset:
             raise ValueError(f"{root} has only one of {stem}-images and {stem}-labels")
         images, numbers = read_idx(files[0]), read_idx(files[1])
         if images.ndim not in (3, 4) or numbers.ndim != 1 or len(images) != len(numbers):
-            raise ValueError(f"{files[0]} holds {images.shape} and {files[1].name} {numbers.shape}: not images and their labels")
+            raise ValueError(
+                f"{files[0]} holds {images.shape} and {files[1].name} {numbers.shape}: not images and their labels"
+            )
         pixels.append(images)
         labels += [str(number) for number in numbers.tolist()]
         keys += [f"{stem}/{index:06}" for index in range(len(images))]
@@ -140,15 +142,14 @@ def _labelled(name: str, images: FileImages | ArrayImages, names, splits, empty:
 def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, list[str]]:
     """Columns of a CSV or Parquet file as strings. Raises ValueError where one is missing or the file can't be read."""
     import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
+    from pyarrow import csv, parquet
 
     try:
         if path.suffix.lower() == ".parquet":
-            table = pa.parquet.read_table(path)
+            table = parquet.read_table(path)
         else:
             kinds = dict.fromkeys(needed + optional, pa.string())  # a label 007 stays 007
-            table = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types=kinds))
+            table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=kinds))
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} can't be read as a table: {error}") from None
     for name in needed:

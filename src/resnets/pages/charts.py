@@ -19,12 +19,13 @@ def lines(title: str, curves: dict[str, Curve], percent: bool = False) -> str:
     x0, x1 = (x0, x1) if x1 > x0 else (x0 - 0.5, x1 + 0.5)
 
     def place(x: float, y: float) -> str:
-        return f"{LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - 8):.1f},{TOP + (y1 - y) / (y1 - y0) * (HEIGHT - TOP - BOTTOM):.1f}"
+        across, down = (x - x0) / (x1 - x0) * (WIDTH - LEFT - 8), (y1 - y) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
+        return f"{LEFT + across:.1f},{TOP + down:.1f}"
 
     body = [_frame(title)]
     for value in np.linspace(y0, y1, 5):
         _, y = place(x0, value).split(",")
-        said = f"{value:.1%}" if percent else f"{value:.3g}"
+        said = f"{value:.1%}" if percent else _short(value)
         body.append(f'<line class="frame" x1="{LEFT}" x2="{WIDTH - 8}" y1="{y}" y2="{y}"/>')
         body.append(f'<text x="{LEFT - 4}" y="{float(y) + 4:.1f}" text-anchor="end">{said}</text>')
     for value in (x0, x1):
@@ -54,26 +55,33 @@ def reliability(bins: Sequence[tuple[float, float, int]]) -> str:
 
 def matrix(counts: np.ndarray, names: Sequence[str]) -> str:
     """A confusion matrix: a row a true class, a column a predicted one, shaded by the row's share."""
-    cell, left, top = 26, 110, 90
+    longest = max(len(name[:16]) for name in names)
+    cell, left, top = 30, 16 + 7 * longest, 20 + 6 * longest
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     body = []
     for i, name in enumerate(names):
         y = top + i * cell
-        body.append(f'<text x="{left - 6}" y="{y + 17}" text-anchor="end">{escape(name[:16])}</text>')
-        turn = f"rotate(-60 {left + i * cell + 14} {top - 6})"
-        body.append(f'<text x="{left + i * cell + 14}" y="{top - 6}" transform="{turn}">{escape(name[:16])}</text>')
+        body.append(f'<text x="{left - 6}" y="{y + 19}" text-anchor="end">{escape(name[:16])}</text>')
+        turn = f"rotate(-60 {left + i * cell + 16} {top - 6})"
+        body.append(f'<text x="{left + i * cell + 16}" y="{top - 6}" transform="{turn}">{escape(name[:16])}</text>')
         for j, other in enumerate(names):
             colour = "var(--good)" if i == j else "var(--bad)"
             said = f"{name} called {other}: {counts[i, j]}"
             body.append(
                 f'<rect x="{left + j * cell}" y="{y}" width="{cell - 1}" height="{cell - 1}" fill="{colour}" '
-                f'fill-opacity="{0.04 + 0.9 * shares[i, j]:.2f}"><title>{escape(said)}</title></rect>'
+                f'fill-opacity="{0.03 + 0.5 * shares[i, j]:.2f}"><title>{escape(said)}</title></rect>'
             )
             if counts[i, j]:
-                body.append(f'<text x="{left + j * cell + 12}" y="{y + 16}" text-anchor="middle">{counts[i, j]}</text>')
+                body.append(
+                    f'<text class="ink" x="{left + j * cell + 15}" y="{y + 19}" text-anchor="middle">{counts[i, j]}</text>'
+                )
     size = len(names) * cell
     box = f'viewBox="0 0 {left + size + 40} {top + size + 4}" style="max-width:{left + size + 40}px"'
     return f'<div class="scroll"><svg {box} role="img">{"".join(body)}</svg></div>'
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.4f}"
 
 
 def _frame(title: str) -> str:

@@ -28,7 +28,9 @@ def evaluation_page(
         (f"{measured['ece']:.3f}", "expected calibration error"),
         (f"{measured['loss']:.3f}", "loss"),
     ])]  # fmt: skip
-    parts.append(section("Calibration", f'<div class="charts">{reliability(metrics.calibration(probabilities, labels)[1])}</div>'))
+    parts.append(
+        section("Calibration", f'<div class="charts">{reliability(metrics.calibration(probabilities, labels)[1])}</div>')
+    )
     if len(names) <= MATRIX_CLASSES:
         parts.append(section("What is called what", matrix(counts, names)))
     parts.append(section("Most confused", table(["is", "called", "images"], _confused(counts, names))))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnets.metrics import interval
-from resnets.pages.charts import lines
+from resnets.pages.charts import Curve, lines
 from resnets.pages.shell import figures, page, section, table
 
 
@@ -24,7 +24,11 @@ def training_page(
         listed = table(["path", "why"], [(row["path"], row["reason"]) for row in unreadable])
         parts.append(section(f"Images that couldn't be read ({len(unreadable)})", listed))
     for name in ("recipe", "preprocessing"):
-        parts.append(section(name.capitalize(), table(["field", "value"], [(key, str(value)) for key, value in decided[name].items()])))
+        parts.append(
+            section(
+                name.capitalize(), table(["field", "value"], [(key, str(value)) for key, value in decided[name].items()])
+            )
+        )
     return page(f"{model} on {data}", "A training run of resnets: what it learned, how it went, and how it was set.", *parts)
 
 
@@ -43,7 +47,7 @@ def _figures(best: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) 
 
 
 def _charts(rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> list[str]:
-    def curve(name: str, source: Sequence[Mapping[str, Any]] = rows) -> list[tuple[float, float]]:
+    def curve(name: str, source: Sequence[Mapping[str, Any]] = rows) -> Curve:
         return [(row["epoch"], row[name]) for row in source]
 
     loss, top1 = {"training": curve("train_loss")}, {"training": curve("train_top1")}

@@ -65,7 +65,7 @@ def predict(
     predictor = Predictor(loaded, **how)
     if isinstance(images, str | os.PathLike) and Path(images).is_dir():
         images = [images]
-    if isinstance(images, One):
+    if isinstance(images, str | os.PathLike | bytes | np.ndarray | Image.Image):
         return next(_predictions(predictor, loaded.classes, [images], top, above))
     return _predictions(predictor, loaded.classes, _expanded(images), top, above)
 

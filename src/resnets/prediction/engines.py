@@ -34,7 +34,9 @@ def engine(model: Model, how: Preprocessing, name: str = "auto", precision: str 
     if name not in ("auto", *ENGINES):
         raise ValueError(f"an engine is auto, {' or '.join(ENGINES)}, not {name!r}")
     if precision == "int8":
-        raise ValueError("int8 runs from an export that carries it: resnets export MODEL --format openvino --precision int8 …")
+        raise ValueError(
+            "int8 runs from an export that carries it: resnets export MODEL --format openvino --precision int8 …"
+        )
     if precision not in ("auto", *PRECISIONS):
         raise ValueError(f"a precision is auto, {' or '.join(PRECISIONS)}, not {precision!r}")
     if name == "torch" or (name == "auto" and _sees_cuda()):

@@ -108,18 +108,18 @@ def graph_of_crops(model: Model, how: Preprocessing) -> ov.Model:
     x = ops.transpose(ops.convert(entry, "f32"), np.array([0, 3, 1, 2]))
     if how.colour == "BGR":
         x = ops.gather(x, np.array([2, 1, 0]), np.array(1))
-    deviation = np.float64(how.deviation)
-    x = ops.add(ops.multiply(x, _channelwise(how.scale / deviation)), _channelwise(-np.float64(how.mean) / deviation))
+    mean, deviation = np.array(how.mean), np.array(how.deviation)
+    x = ops.add(ops.multiply(x, _channelwise(how.scale / deviation)), _channelwise(-mean / deviation))
     return _model(entry, x.output(0), "crops", model.architecture, model.state)
 
 
 def _model(entry: Any, x: Node, name: str, net: Architecture, state: Mapping[str, np.ndarray]) -> ov.Model:
     interpreter = OpenVINOGraph(net, state)
-    logits = walk(net, interpreter, x)
+    logits: Node = walk(net, interpreter, x)
     entry.output(0).set_names({name})
     logits.set_names({"logits"})
     interpreter.features.set_names({"features"})
-    return ov.Model([logits, interpreter.features], [entry], "resnet")
+    return ov.Model([logits, interpreter.features], [entry], "resnet")  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class OpenVINOEngine:
@@ -130,7 +130,11 @@ class OpenVINOEngine:
     def __init__(self, model: Model, how: Preprocessing, precision: str) -> None:
         """`precision` is float32 or bf16: always said to OpenVINO, whose own default is bf16 where that is fast."""
         kind = {"float32": "f32", "bf16": "bf16"}[precision]
-        settings = {"INFERENCE_PRECISION_HINT": kind, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": machine.cores()}
+        settings = {
+            "INFERENCE_PRECISION_HINT": kind,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": machine.cores(),
+        }
         self.precision = precision
         self.compiled = ov.Core().compile_model(graph_of_crops(model, how), "CPU", settings)
         self.request = self.compiled.create_infer_request()

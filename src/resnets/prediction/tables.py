@@ -56,10 +56,10 @@ def _columns(place: int) -> tuple[str, str]:
 
 def _write_parquet(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
     import pyarrow as pa
-    import pyarrow.parquet
+    from pyarrow import parquet
 
     schema = pa.schema([(name, pa.float32() if name.startswith("score") else pa.string()) for name in columns])
-    with replacing(path) as file, contextlib.closing(pa.parquet.ParquetWriter(file, schema)) as writer:
+    with replacing(path) as file, contextlib.closing(parquet.ParquetWriter(file, schema)) as writer:
         for chunk in _chunks(rows):
             writer.write_table(pa.Table.from_pylist(chunk, schema))
 

@@ -18,8 +18,10 @@ class TorchEngine:
         self.precision = precision
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.how = how
-        self.network = model.network().to(self.device, memory_format=torch.channels_last)
-        self.mean, self.deviation = (torch.tensor(x, device=self.device).view(1, -1, 1, 1) for x in (how.mean, how.deviation))
+        self.network = model.network().to(self.device).to(memory_format=torch.channels_last)
+        self.mean, self.deviation = (
+            torch.tensor(x, device=self.device).view(1, -1, 1, 1) for x in (how.mean, how.deviation)
+        )
 
     @torch.inference_mode()
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,9 @@ from resnets.errors import need
 from resnets.model import Model, load
 
 
-def train(data: str | os.PathLike[str] | None = None, *, resume: str | os.PathLike[str] | None = None, **options: Any) -> Model:
+def train(
+    data: str | os.PathLike[str] | None = None, *, resume: str | os.PathLike[str] | None = None, **options: Any
+) -> Model:
     """Train a network on labelled images, and return the best model; the run folder holds it too.
 
     `options` are those of `Options` ("model", "init", "recipe", "out", …) and any field of a recipe (`epochs=4`). `resume`
@@ -18,7 +20,9 @@ def train(data: str | os.PathLike[str] | None = None, *, resume: str | os.PathLi
     return load(train_run(data, resume=resume, **options))
 
 
-def train_run(data: str | os.PathLike[str] | None = None, *, resume: str | os.PathLike[str] | None = None, **options: Any) -> Path:
+def train_run(
+    data: str | os.PathLike[str] | None = None, *, resume: str | os.PathLike[str] | None = None, **options: Any
+) -> Path:
     """`train`, returning the run folder."""
     for module in ("torch", "lightning_fabric", "tensorboard"):
         need(module, "train", "training")

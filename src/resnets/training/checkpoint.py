@@ -21,7 +21,9 @@ def save(folder: Path, network: nn.Module, sgd: torch.optim.Optimizer, progress:
     """Write the run's checkpoint: whole, or the one before stays."""
     tensors = {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     for index, state in sgd.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": value.cpu().contiguous() for key, value in state.items() if value is not None}
+        tensors |= {
+            f"optimizer.{index}.{key}": value.cpu().contiguous() for key, value in state.items() if value is not None
+        }
     write_bytes(folder / FILE, safetensors.torch.save(tensors, {"progress": json.dumps(progress)}))
 
 
@@ -36,7 +38,7 @@ def restore(folder: Path, network: nn.Module, sgd: torch.optim.Optimizer) -> dic
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             progress = json.loads(file.metadata()["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and the run starts over") from None
     network.load_state_dict({name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")})

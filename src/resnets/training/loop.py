@@ -109,9 +109,10 @@ class Trainer:
         """Add a step to the epoch's sums. Raises WorkFailed where the loss is no number."""
         value, images = loss.item(), len(labels)
         if not math.isfinite(value):
+            rate = self.recipe.learning_rate
             raise WorkFailed(
-                f"the loss is {value} at step {progress.step} of {self.steps}: the learning rate ({self.recipe.learning_rate}) is "
-                f"likely too high; try --set learning_rate={self.recipe.learning_rate / 10:g}. The last good epoch is kept"
+                f"the loss is {value} at step {progress.step} of {self.steps}: the learning rate ({rate:g}) is likely too "
+                f"high; try --set learning_rate={rate / 10:g}. What the run has saved before is kept"
             )
         progress.sums["loss"] += value * images
         progress.sums["right"] += (logits.argmax(1) == labels).sum().item()

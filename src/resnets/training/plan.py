@@ -123,7 +123,9 @@ def _classes(data: Dataset, division: Division) -> tuple[str, ...]:
     if extra := [name for name, count in data.counts(division.val).items() if count and name not in classes]:
         log.warning("classes that %s has and train lacks, left out: %s", division.val_name, ", ".join(extra[:5]))
     if missing := [name for name in classes if len(division.val) and not data.counts(division.val)[name]]:
-        log.warning("no image of %s measures the class%s %s", division.val_name, "es" * (len(missing) > 1), ", ".join(missing[:5]))
+        log.warning(
+            "no image of %s measures the class%s %s", division.val_name, "es" * (len(missing) > 1), ", ".join(missing[:5])
+        )
     return classes
 
 
@@ -233,7 +235,9 @@ def _recipe(options: Options, pretrained: bool, images: int) -> Recipe:
         size //= 2
         rate /= 2
     if size != chosen.batch_size:
-        log.info("batch size %d of the recipe's %d for %d images, the learning rate with it", size, chosen.batch_size, images)
+        log.info(
+            "batch size %d of the recipe's %d for %d images, the learning rate with it", size, chosen.batch_size, images
+        )
         kept = options.settings.get("learning_rate", rate)
         chosen = replace(chosen, batch_size=size, learning_rate=kept)
     if images < chosen.batch_size:
@@ -257,5 +261,6 @@ def _preprocessing(options: Options, net: Architecture, start: Start | None, loo
     )  # fmt: skip
     squares = np.stack([crop(image[..., : net.channels], blank) for image in look.images]) / 255
     mean, deviation = squares.mean((0, 1, 2)), np.maximum(squares.std((0, 1, 2)), 1e-3)
-    return replace(blank, mean=tuple(round(float(x), 4) for x in mean), deviation=tuple(round(float(x), 4) for x in deviation))
-
+    return replace(
+        blank, mean=tuple(round(float(x), 4) for x in mean), deviation=tuple(round(float(x), 4) for x in deviation)
+    )

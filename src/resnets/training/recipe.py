@@ -80,15 +80,17 @@ MOST = {"warmup": 1, "momentum": 1, "label_smoothing": 1, "drop": 1, "crop_paddi
 
 
 def _fitting(name: str, value: Any) -> Any:
-    """The value as the field's type has it. ValueError, naming the field, if it can't be."""
-    kind = get_type_hints(Recipe)[name]
+    """A field's value as its type has it. ValueError, naming the field, if it can't be."""
+    kind: Any = get_type_hints(Recipe)[name]
     choices = [choice for choice in (*get_args(kind), kind) if choice is not type(None)]
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, not {value!r}")
         return value
-    if value is None and type(None) in get_args(kind):
-        return None
+    if value is None:
+        if type(None) in get_args(kind):
+            return None
+        raise ValueError(f"{name} has to have a value")
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple) or not all(_is_number(item) for item in value):
             raise ValueError(f"{name} is a list of numbers, not {value!r}")

@@ -90,7 +90,7 @@ class Run:
 
     def _writer(self) -> Any:
         if self._board is None:
-            # TensorBoard imports TensorFlow where it is installed, which crashes beside PyTorch's triton: tell it there is none
+            # TensorBoard imports TensorFlow where it is installed, which crashes beside PyTorch: tell it there is none
             sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
             need("tensorboard", "train", "training")
             from torch.utils.tensorboard import SummaryWriter

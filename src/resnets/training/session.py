@@ -103,10 +103,9 @@ def loaders(made: Plan, options: Options) -> tuple[Loader, Loader]:
     size, recipe = made.how.size, made.recipe
     what = recipe.augmentation(size, made.data.mirrors)
     training, measuring = made.samples(made.division.train), made.samples(made.division.val)
-    workers = {"workers": options.workers}
     return (
-        Loader(training, made.how, recipe.batch_size, augmentation=what, seed=options.seed, **workers),
-        Loader(measuring, made.how, max(recipe.batch_size, 32), **workers),
+        Loader(training, made.how, recipe.batch_size, augmentation=what, seed=options.seed, workers=options.workers),
+        Loader(measuring, made.how, max(recipe.batch_size, 32), workers=options.workers),
     )
 
 
@@ -133,8 +132,10 @@ def snapshot(made: Plan, net: ResNet, options: Options, measured: dict[str, Any]
         architecture=made.net,
         classes=made.classes,
         preprocessing=made.how,
-        state={name: tensor.detach().float().cpu().numpy() if tensor.is_floating_point() else tensor.cpu().numpy()
-               for name, tensor in net.state_dict().items()},  # fmt: skip
+        state={
+            name: tensor.detach().float().cpu().numpy() if tensor.is_floating_point() else tensor.cpu().numpy()
+            for name, tensor in net.state_dict().items()
+        },
         recipe={**made.recipe.to_json(), "seed": options.seed, "init": made.start.source if made.start else "none"},
         data={
             "name": made.data.name,

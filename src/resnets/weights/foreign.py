@@ -52,7 +52,7 @@ def renamed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _read_safetensors(source: Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(source, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, TypeError) as error:
         raise ValueError(f"{source} is no whole safetensors file: {error}") from None
 
@@ -62,7 +62,9 @@ def _read_pytorch(source: Path) -> Any:
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise ValueError(f"{source} holds more than plain tensors, or is damaged; it isn't read, as that could run its code") from None
+        raise ValueError(
+            f"{source} holds more than plain tensors, or is damaged; it isn't read, as that could run its code"
+        ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{source} is no whole PyTorch file: {str(error).splitlines()[0]}") from None
 

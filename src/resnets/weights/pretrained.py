@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import logging
 import os
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +55,9 @@ def same_layers(ours: Architecture, theirs: Architecture) -> bool:
 
     The place of a stride has no meaning in a basic block, which has but one.
     """
-    ignored = {"classes", "channels", "initialisation", "norm_momentum"} | ({"stride_in_3x3"} if ours.block == "basic" else set())
+    ignored = {"classes", "channels", "initialisation", "norm_momentum"} | (
+        {"stride_in_3x3"} if ours.block == "basic" else set()
+    )
     mine, other = ours.to_json(), theirs.to_json()
     return all(mine[key] == other[key] for key in mine if key not in ignored)
 
@@ -85,7 +86,9 @@ def pretrained_state(weights: Pretrained) -> dict[str, np.ndarray] | None:
 
 def _find(file: str) -> Path | None:
     """The file in our cache, or in the one that torchvision fills."""
-    torch_home = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch")
+    torch_home = Path(
+        os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch"
+    )
     places = (cache_folder() / file, torch_home / "hub" / "checkpoints" / file)
     return next((place for place in places if place.is_file()), None)
 
@@ -100,7 +103,7 @@ def _fetch(address: str, path: Path) -> None:
             digest.update(block)
             file.write(block)
         if not digest.hexdigest().startswith(_stated(path.name)):
-            raise urllib.error.ContentTooShortError(f"{address} sent something else than {path.name}", (address, None))
+            raise OSError(f"{address} sent something else than {path.name}")
 
 
 def _check(path: Path, file: str) -> None:
