@@ -17,7 +17,9 @@ from resnets.model import Model
 def resnets(*arguments, **how):
     """The command, in a process of its own that can't import PyTorch, installed or not."""
     code = "import sys; sys.modules['torch'] = None; from resnets.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, **how)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, **how
+    )
 
 
 @pytest.fixture

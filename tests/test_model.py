@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -48,10 +49,12 @@ def saved(tmp_path):
 
 
 def rewrite(path, **changes):
-    """The file at `path` with fields of its document changed."""
+    """The file at `path` with fields of its document changed, as another program would write them: hashed anew."""
     with safe_open(path, "numpy") as file:
-        document = json.loads(file.metadata()["resnets"])
-    save_file(load_file(path), path, {"resnets": json.dumps(document | changes)})
+        document = json.loads(file.metadata()["resnets"]) | changes
+    del document["document_sha256"]
+    document["document_sha256"] = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    save_file(load_file(path), path, {"resnets": json.dumps(document)})
 
 
 def test_what_is_loaded_is_what_was_saved(saved):
@@ -85,7 +88,8 @@ def test_any_safetensors_reader_opens_it(saved):
         assert set(file.keys()) == set(weight_shapes(NET))
     assert document["classes"] == ["ant", "Käfer", "10"]
     assert set(document) == {  # neither times nor places
-        "format", "architecture", "classes", "preprocessing", "recipe", "data", "accuracy", "versions", "sha256"
+        "format", "architecture", "classes", "preprocessing", "recipe", "data", "accuracy", "versions", "sha256",
+        "document_sha256",
     }  # fmt: skip
     np.testing.assert_array_equal(load_file(saved)["fc.bias"], weights()["fc.bias"])
 

@@ -238,6 +238,14 @@ def test_an_old_state_without_counters_loads(name):
     assert all(value == 0 for key, value in state.items() if key.endswith("num_batches_tracked"))
 
 
+def test_a_state_loads_whole_its_counters_included():
+    trained, net = network("resnet20", seed=0).train(), network("resnet20", seed=1)
+    trained(images(2, 3, 16, 16))
+    net.load_state_dict(trained.state_dict())
+    assert net.bn1.num_batches_tracked == 1
+    assert all(torch.equal(net.state_dict()[key], value) for key, value in trained.state_dict().items())
+
+
 @pytest.mark.parametrize("missing", ["conv1.weight", "bn1.running_var", "layer2.0.downsample.1.bias", "fc.bias"])
 @pytest.mark.parametrize("old", [False, True])
 def test_a_state_with_another_key_missing_is_refused(missing, old):

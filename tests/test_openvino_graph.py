@@ -61,6 +61,13 @@ def test_smallest_input(name):
     assert_same(named(name, width=8, classes=10), [(least, least), (least + 1, least)])
 
 
+@pytest.mark.parametrize("name", ["preact-resnet18", "resnet50d", "preact-resnet20"])
+def test_tensorflows_padding_of_other_networks(name):
+    stages = len(NAMED[name].blocks)
+    net = named(name, padding="same", norm_epsilon=1e-3, blocks=(1,) * stages, width=16, classes=10)
+    assert_same(net, SIZES[net.stem])
+
+
 def test_a_graph_for_one_size_has_that_size():
     net = named("resnet20")
     state = {key: value.numpy() for key, value in network(net, seed=0).state_dict().items()}

@@ -131,3 +131,10 @@ def test_the_first_convolution_pads_as_tensorflow_does(size, expected):
     x = torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(x, (before, after, before, after))
     torch.testing.assert_close(conv(x), torch.nn.functional.conv2d(padded, conv.weight, stride=2))
+
+
+@pytest.mark.parametrize("size", [(17, 17), (16, 16), (9, 12)])
+def test_the_max_pool_pads_with_minus_infinity(size):
+    x = -1 - np.random.default_rng(0).random((2, *size, 3), np.float32)
+    pooled = network("resnet18-tf", width=8).maxpool(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+    np.testing.assert_array_equal(pooled.numpy().transpose(0, 2, 3, 1), windows(x, 3, 2, -np.inf).max((-2, -1)))

@@ -84,7 +84,9 @@ def test_the_same_seed_gives_the_same_bytes(run, tmp_path):
 def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(run, tmp_path):
     out = tmp_path / "stopped"
     arguments = ["--model", "resnet20", "--epochs", "2", "--batch-size", "32", "--val", "0.2", "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-m", "resnets", "train", "digits", *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resnets", "train", "digits", *arguments], stderr=subprocess.PIPE, text=True
+    )
     while not (out / "log.jsonl").exists():
         assert process.poll() is None
         time.sleep(0.02)

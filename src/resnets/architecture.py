@@ -54,17 +54,23 @@ class Architecture:
     classes: int = 1000
 
     def __post_init__(self) -> None:
+        if not isinstance(self.blocks, tuple | list) or not self.blocks or not all(_is_count(n) for n in self.blocks):
+            raise ValueError(f"blocks lists at least one block a stage, not {self.blocks!r}")
         object.__setattr__(self, "blocks", tuple(self.blocks))
         for field in fields(self):
             value = getattr(self, field.name)
             if get_origin(field.type) is Literal and value not in get_args(field.type):
                 choices = ", ".join(map(repr, get_args(field.type)))
                 raise ValueError(f"{field.name} is one of {choices}, not {value!r}")
-            smallest = 0 if field.name == "group_width" else 1
-            if field.type is int and (not isinstance(value, int) or value < smallest):
+            if field.type is int and not _is_count(value, 0 if field.name == "group_width" else 1):
+                smallest = 0 if field.name == "group_width" else 1
                 raise ValueError(f"{field.name} is a whole number of at least {smallest}, not {value!r}")
-        if not self.blocks or not all(isinstance(n, int) and n >= 1 for n in self.blocks):
-            raise ValueError(f"blocks lists at least one block a stage, not {self.blocks!r}")
+            if field.type is bool and not isinstance(value, bool):
+                raise ValueError(f"{field.name} is True or False, not {value!r}")
+            if field.type is float and (not isinstance(value, float) or not 0 < value <= 1):
+                raise ValueError(f"{field.name} is a number above 0 and at most 1, not {value!r}")
+        if self.stem == "deep" and self.width % 2:
+            raise ValueError(f"width is even with the deep stem, whose first convolutions have half of it, not {self.width}")
         if self.block == "basic" and (self.groups, self.group_width, self.width_factor) != (1, 0, 1):
             raise ValueError("groups, group_width and width_factor are a bottleneck's, and this block is basic")
         if self.inner_width(0) % self.groups:
@@ -146,7 +152,11 @@ class Architecture:
         unknown = sorted(set(document) - {field.name for field in fields(cls)})
         if unknown:
             raise ValueError(f"unknown architecture field {unknown[0]!r}")
-        return cls(**{**document, "blocks": tuple(document["blocks"])})
+        return cls(**document)
+
+
+def _is_count(value: Any, smallest: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
 
 
 def _family() -> dict[str, Architecture]:
@@ -195,7 +205,9 @@ def named(name: str, **changes: Any) -> Architecture:
     """
     known = NAMED.get(name.lower().replace("_", "-"))
     if known is None:
-        near = difflib.get_close_matches(name.lower().replace("_", "-"), NAMED, n=3, cutoff=0.5)
+        wanted = name.lower().replace("_", "-")
+        starting = [other for other in NAMED if wanted and other.startswith(wanted)]
+        near = (starting + difflib.get_close_matches(wanted, NAMED, n=3, cutoff=0.5))[:3]
         hint = f"did you mean {' or '.join(near)}?" if near else "`resnets table --all` lists them."
         raise ValueError(f"no network is called {name!r}; {hint}")
     unknown = set(changes) - {field.name for field in fields(Architecture)}

@@ -16,6 +16,7 @@ def replacing(path: Path, mode: str = "wb", **how: Any) -> Iterator[IO[Any]]:
 
     The folder must exist. Raises OSError with the path where the disk is full or the place can't be written.
     """
+    path = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
     with _partial(path) as (descriptor, partial):
         with os.fdopen(descriptor, mode, **how) as file:
             yield file

@@ -14,9 +14,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """The share of images whose label is among the k largest logits; where there are at most k classes, 1."""
+    """The share of images whose label is among the k largest logits, of equal ones those of lower index, as `argmax` has it.
+
+    A label whose logit is no number is not.
+    """
     own = logits[np.arange(len(labels)), labels][:, None]
-    return float(((logits > own).sum(1) < k).mean())
+    before = (logits == own) & (np.arange(logits.shape[1]) < labels[:, None])
+    place = ((logits > own) | before).sum(1)
+    return float(((place < k) & np.isfinite(own[:, 0])).mean())
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -40,7 +45,9 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, l
 
 
 def interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95% interval of a share seen on `count` images (Wilson's)."""
+    """The 95% interval of a share seen on `count` images (Wilson's); (0, 1) where there are none."""
+    if not count:
+        return 0.0, 1.0
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEY = "resnets"
+NOT_OURS = "not a model of resnets"
 COUNTER = ".num_batches_tracked"
 
 
@@ -74,7 +75,7 @@ class Model:
 
     def document(self) -> dict[str, Any]:
         """What the header says of the model, as plain values."""
-        return {
+        document = {
             "format": FORMAT,
             "architecture": self.architecture.to_json(),
             "classes": list(self.classes),
@@ -85,6 +86,7 @@ class Model:
             "versions": self.versions,
             "sha256": self.sha256,
         }
+        return {**document, "document_sha256": _hash_of_document(document)}
 
     @property
     def sha256(self) -> str:
@@ -107,20 +109,18 @@ class Model:
 def load(path: str | os.PathLike[str]) -> Model:
     """Read a model: a file, or a run folder, which means its `best.safetensors`. Runs no code of the file.
 
-    Format number, shapes and the tensors' hash are checked. Raises ValueError, in a sentence, where the file is missing, cut
+    Format number, shapes and the hashes of tensors and document are checked. Raises ValueError, in a sentence, where the file is missing, cut
     off, changed, of a newer format, or no model of ours.
     """
     source = resolve(path)
     try:
         with safetensors.safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
+            if KEY not in metadata:
+                raise ValueError(f"{source} holds tensors but no {KEY!r} document: {NOT_OURS}; --init reads such weights")
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{source} is no whole safetensors file: {error}") from None
-    if KEY not in metadata:
-        raise ValueError(
-            f"{source} holds tensors but no {KEY!r} document: not a model of resnets; --init reads such weights"
-        )
     try:
         return from_document(json.loads(metadata[KEY]), state)
     except (ValueError, KeyError, TypeError) as error:
@@ -132,8 +132,8 @@ def from_document(document: Mapping[str, Any], state: dict[str, np.ndarray]) -> 
     """The model of a header's document and tensors. Raises ValueError or KeyError where they don't fit."""
     if document["format"] > FORMAT:
         raise ValueError(f"format {document['format']} is newer than this resnets knows ({FORMAT}); update resnets")
-    if _hash(state) != document["sha256"]:
-        raise ValueError("the weights aren't those that were saved (their hash differs): the file is damaged, copy it again")
+    if _hash(state) != document["sha256"] or _hash_of_document(document) != document["document_sha256"]:
+        raise ValueError("its content isn't what was saved (a hash differs): the file is damaged, copy it again")
     how = document["preprocessing"]
     return Model(
         architecture=Architecture.from_json(document["architecture"]),
@@ -171,6 +171,12 @@ def _checked(net: Architecture, state: Mapping[str, np.ndarray]) -> dict[str, np
         name: np.ascontiguousarray(state[name], np.int64 if name.endswith(COUNTER) else np.float32).reshape(shapes[name])
         for name in shapes
     }
+
+
+def _hash_of_document(document: Mapping[str, Any]) -> str:
+    """A hash of what the header says, itself left out."""
+    said = {key: value for key, value in document.items() if key != "document_sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _hash(state: Mapping[str, np.ndarray]) -> str:

@@ -50,7 +50,7 @@ class DebiasedBatchNorm2d(nn.BatchNorm2d):
         assert self.num_batches_tracked is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
-            variance, mean = torch.var_mean(input.float(), (0, 2, 3), correction=0)
+            variance, mean = torch.var_mean(input.to(self.running_mean.dtype), (0, 2, 3), correction=0)
             rate = self.momentum / (1 - (1 - self.momentum) ** self.num_batches_tracked.double())
             self.running_mean.lerp_(mean, rate.to(mean.dtype))
             self.running_var.lerp_(variance, rate.to(mean.dtype))

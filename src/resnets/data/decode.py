@@ -6,18 +6,22 @@ header.
 """
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 MOST_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .heic .heif".split()  # noqa: SIM905
 )
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, SHORT = 0x0112, 3  # the EXIF tag, and the kind of its value
+PILLOW_RAISES = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, RuntimeError, struct.error)
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata, and sizes that are refused here by their own rule
 
 # How each EXIF orientation is undone: (transpose rows and columns first?, flip up-down?, flip left-right?)
 UPRIGHT = {
@@ -83,22 +87,20 @@ def _decode_jpeg(data: bytes, grey: bool, least: int) -> np.ndarray:
 
 def _decode_with_pillow(data: bytes, grey: bool) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes that are refused below
-            with Image.open(io.BytesIO(data)) as image:
-                _refuse_too_large(image.height, image.width)
-                upright = ImageOps.exif_transpose(image)
-                plain = _to_8_bit(upright).convert("L" if grey else "RGB")
+        with Image.open(io.BytesIO(data)) as image:
+            _refuse_too_large(image.height, image.width)
+            plain = _to_8_bit(image).convert("L" if grey else "RGB")
+            orientation = _pillow_orientation(image)
     except UnidentifiedImageError:
         raise UnreadableImage("not an image of a kind that can be read here") from None
     except Image.DecompressionBombError:
         raise UnreadableImage(f"more than {MOST_PIXELS:,} pixels") from None
     except UnreadableImage:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:  # what Pillow's plugins raise
+    except PILLOW_RAISES as error:
         raise UnreadableImage(str(error) or type(error).__name__) from None
     pixels = np.asarray(plain)
-    return pixels[:, :, None] if grey else pixels
+    return _upright(pixels[:, :, None] if grey else pixels, orientation)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -115,17 +117,36 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return image
 
 
+def _pillow_orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image that Pillow has loaded: 1…8."""
+    if image.format == "TIFF":
+        try:
+            return int(image.getexif().get(ORIENTATION, 1))
+        except PILLOW_RAISES:
+            return 1
+    return _orientation(image.info.get("exif", b""))
+
+
 def _orientation(data: bytes) -> int:
-    """The EXIF orientation of a JPEG: 1…8."""
+    """The EXIF orientation in a JPEG's bytes, or in EXIF data alone: 1…8; 1 where the data are damaged.
+
+    Read here and not by Pillow, which warns of, or fails on, damage elsewhere in the data that turns nothing.
+    """
     start = data.find(b"Exif\x00\x00", 0, 65536)
-    if start < 0:
+    tiff = data[start + 6 : start + 65536] if start >= 0 else data if data[:2] in (b"II", b"MM") else b""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
         return 1
-    exif = Image.Exif()
     try:
-        exif.load(data[start : start + 65536])
-        return int(exif.get(ORIENTATION, 1))
-    except (ValueError, SyntaxError, OSError, KeyError, TypeError, IndexError):  # a damaged tag turns nothing
+        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+            tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
+            if tag == ORIENTATION:
+                return value if kind == SHORT and count == 1 else 1
+    except struct.error:  # cut off
         return 1
+    return 1
 
 
 def _upright(image: np.ndarray, orientation: int) -> np.ndarray:

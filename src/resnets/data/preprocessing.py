@@ -4,6 +4,7 @@ An image goes through two steps. `crop` resizes it and cuts it to a square, stil
 that the network reads. An engine may do the second inside its graph.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin
@@ -50,6 +51,10 @@ class Preprocessing:
                 raise ValueError(f"{field.name} is one of {', '.join(get_args(field.type))}, not {value!r}")
         if not isinstance(self.size, int) or not 8 <= self.size <= 4096:
             raise ValueError(f"size is a whole number of pixels from 8 to 4096, not {self.size!r}")
+        if not 0 < self.scale < float("inf"):
+            raise ValueError(f"scale is a number above 0, not {self.scale!r}")
+        if not all(math.isfinite(x) for x in (*self.mean, *self.deviation)):
+            raise ValueError(f"mean and deviation are numbers, not {list(self.mean)} and {list(self.deviation)}")
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop is the share of the shorter side that is kept, above 0 and at most 1, not {self.crop!r}")
         if len(self.mean) != self.channels or len(self.deviation) != self.channels or min(self.deviation) <= 0:
@@ -132,10 +137,10 @@ def resample(image: np.ndarray, box: Box, how: Preprocessing) -> np.ndarray:
     across, down = how.size / (right - left), how.size / (bottom - top)
     x0, x1 = round((inside[0] - left) * across), round((inside[2] - left) * across)
     y0, y1 = round((inside[1] - top) * down), round((inside[3] - top) * down)
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)  # a thread of an image is still seen
     canvas = np.empty((how.size, how.size, channels), np.uint8)
     canvas[:] = how.fill
-    if x1 > x0 and y1 > y0:
-        canvas[y0:y1, x0:x1] = _resize(image, inside, (x1 - x0, y1 - y0), how)
+    canvas[y0:y1, x0:x1] = _resize(image, inside, (x1 - x0, y1 - y0), how)
     return canvas
 
 

@@ -31,7 +31,7 @@ def open_dataset(data: str | os.PathLike[str]) -> Dataset:
     if str(data) in BUILT_IN and not path.exists():
         return digits()
     if path.is_dir():
-        return idx(path) if _idx_file(path, "*", "images") else folder(path)
+        return idx(path) if _idx_file(path, "train", "images") or _idx_file(path, "t10k", "images") else folder(path)
     if path.suffix.lower() in MANIFESTS and path.is_file():
         return manifest(path)
     if path.is_file():
@@ -43,7 +43,9 @@ def folder(root: Path) -> Dataset:
     """A folder of class folders, with or without splits."""
     inside = _subfolders(root)
     split_folders = {name: SPLIT_NAMES[name.lower()] for name in inside if name.lower() in SPLIT_NAMES}
-    as_splits = "train" in split_folders.values() or (split_folders and len(split_folders) == len(inside))
+    nested = all(_subfolders(root / name) for name in split_folders)  # else a class may be called "test"
+    splits_alone = bool(split_folders) and len(split_folders) == len(inside)
+    as_splits = splits_alone or (nested and "train" in split_folders.values())
     found: list[tuple[str, str, str]] = []  # (relative path, class, split)
     empty: dict[str, tuple[str, ...]] = {}
     for top, split in split_folders.items() if as_splits else [("", "")]:
@@ -51,7 +53,7 @@ def folder(root: Path) -> Dataset:
         rows = [(key, name, split) for name in classes for key in images_below(root, f"{top}/{name}".lstrip("/"))]
         missing = set(classes) - {name for _, name, _ in rows}
         if missing:
-            empty[split] = tuple(sorted(missing, key=natural))
+            empty[split] = (*empty.get(split, ()), *sorted(missing, key=natural))
         found += rows
     if not found:
         raise ValueError(_nothing_in(root, inside))
@@ -65,7 +67,7 @@ def manifest(path: Path) -> Dataset:
     for row, (key, label) in enumerate(zip(columns["path"], columns["label"], strict=True), 1):
         if not key or label is None or label == "":
             raise ValueError(f"{path}: row {row} has no {'label' if key else 'path'}")
-    splits = [SPLIT_NAMES.get(split, split) if split else "" for split in columns.get("split", [])]
+    splits = [SPLIT_NAMES.get(split.lower(), split) if split else "" for split in columns.get("split", [])]
     if any(splits) and not all(splits):
         raise ValueError(f"{path}: row {splits.index('') + 1} has no split, and others have")
     if not columns["path"]:
@@ -76,7 +78,11 @@ def manifest(path: Path) -> Dataset:
 
 def manifest_paths(path: Path) -> list[Path]:
     """The image paths of a manifest, of which only `path` is needed."""
-    return [path.parent / key for key in _table(path, ("path",), ())["path"]]
+    keys = _table(path, ("path",), ())["path"]
+    for row, key in enumerate(keys, 1):
+        if not key:
+            raise ValueError(f"{path}: row {row} has no path")
+    return [path.parent / key for key in keys]
 
 
 def idx(root: Path) -> Dataset:
@@ -89,7 +95,8 @@ def idx(root: Path) -> Dataset:
         if files[0] is None or files[1] is None:
             raise ValueError(f"{root} has only one of {stem}-images and {stem}-labels")
         images, numbers = read_idx(files[0]), read_idx(files[1])
-        if images.ndim not in (3, 4) or numbers.ndim != 1 or len(images) != len(numbers):
+        pictures = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
+        if not pictures or numbers.ndim != 1 or len(images) != len(numbers):
             raise ValueError(
                 f"{files[0]} holds {images.shape} and {files[1].name} {numbers.shape}: not images and their labels"
             )
@@ -150,13 +157,16 @@ def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> di
         else:
             kinds = dict.fromkeys(needed + optional, pa.string())  # a label 007 stays 007
             table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=kinds))
-    except (pa.ArrowInvalid, OSError) as error:
+        for name in needed:
+            if name not in table.column_names:
+                raise ValueError(f"{path} has no column {name!r}; its columns: {', '.join(table.column_names)}")
+        wanted = [name for name in needed + optional if name in table.column_names]
+        for name in wanted:
+            if table.column_names.count(name) > 1:
+                raise ValueError(f"{path} has two columns {name!r}")
+        return {name: table[name].cast(pa.string()).to_pylist() for name in wanted}
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} can't be read as a table: {error}") from None
-    for name in needed:
-        if name not in table.column_names:
-            raise ValueError(f"{path} has no column {name!r}; its columns: {', '.join(table.column_names)}")
-    wanted = [name for name in needed + optional if name in table.column_names]
-    return {name: table[name].cast(pa.string()).to_pylist() for name in wanted}
 
 
 def _idx_file(root: Path, stem: str, part: str) -> Path | None:
@@ -167,7 +177,8 @@ def _idx_file(root: Path, stem: str, part: str) -> Path | None:
 
 def _subfolders(place: Path) -> list[str]:
     """Names of the folders in a folder, hidden ones left out, in natural order."""
-    names = [entry.name for entry in os.scandir(place) if entry.is_dir() and not _hidden(entry.name)]
+    with os.scandir(place) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name)]
     return sorted(names, key=natural)
 
 
@@ -186,8 +197,15 @@ def _hidden(name: str) -> bool:
 
 def _nothing_in(root: Path, inside: list[str]) -> str:
     """The sentence for a folder that holds no class folder with an image."""
-    if any(Path(entry.name).suffix.lower() in SUFFIXES for entry in os.scandir(root) if entry.is_file()):
+    with os.scandir(root) as entries:
+        loose = [entry.name for entry in entries if entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES]
+    if loose:
         return f"{root} holds images but no class folders; put each class's images into a folder with the class's name"
+    if next(images_below(root, "."), None):
+        return f"the splits of {root} hold images but no class folders; put each class's images into a folder with its name"
     if inside:
         return f"none of the {len(inside)} folders in {root} holds an image; each class is a folder of images"
-    return f"{root} is empty; data is a folder with one folder of images for each class"
+    if any(root.glob("*idx?-ubyte*")):
+        return f"the IDX files in {root} aren't called as MNIST's: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-…"
+    what = "holds no images" if any(root.iterdir()) else "is empty"
+    return f"{root} {what}; data is a folder with one folder of images for each class"

@@ -17,7 +17,7 @@ from resnets.data.loader import Samples
 from resnets.data.preprocessing import Preprocessing, crop
 from resnets.errors import WorkFailed
 from resnets.graph import weight_shapes
-from resnets.model import Model, load
+from resnets.model import NOT_OURS, Model, load
 from resnets.training.options import Options
 from resnets.training.recipe import Recipe, recipe
 from resnets.weights import read_weights
@@ -205,7 +205,7 @@ def _own_model(init: str) -> Model | None:
     try:
         return load(path)
     except ValueError as error:
-        if "not a model of resnets" in str(error):
+        if NOT_OURS in str(error):
             return None
         raise
 
