@@ -13,7 +13,7 @@ ROOT = Path(resnets.__file__).parent
 FLOORS = [  # from the top; a room imports only from floors below its own
     ["__main__"],
     ["cli"],
-    ["terminal", "demonstration"],
+    ["terminal", "demonstration", "bench"],
     ["summary", "training"],
     ["evaluation"],
     ["pages"],

@@ -141,16 +141,31 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_model(tmp_path):
         train_run("digits", out=tmp_path / "run", **TINY | {"learning_rate": 1e30, "warmup": 0})
 
 
+def empty(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def remove(folder):
+    empty(folder)
+    folder.rmdir()
+
+
+def break_all(folder):
+    for path in folder.iterdir():
+        path.write_bytes(b"no image")
+
+
 @pytest.mark.parametrize(
     ("spoil", "kind", "said"),
     [
-        (lambda folder: [path.unlink() for path in (folder / "dark").iterdir()], ValueError, "no image in the folder of the class 'dark'"),
-        (lambda folder: [path.write_bytes(b"x") for path in (folder / "dark").iterdir()], WorkFailed, "of the class 'dark' can be read"),
-        (lambda folder: [*(path.unlink() for path in (folder / "dark").iterdir()), (folder / "dark").rmdir()], ValueError, "one class only"),
+        (empty, ValueError, "no image in the folder of the class 'dark'"),
+        (break_all, WorkFailed, "of the class 'dark' can be read"),
+        (remove, ValueError, "one class only"),
     ],
-)  # fmt: skip
+)
 def test_data_that_cannot_train(folder, tmp_path, spoil, kind, said):
-    spoil(folder)
+    spoil(folder / "dark")
     with pytest.raises(kind, match=said):
         train_run(folder, out=tmp_path / "run", **TINY)
     assert not (tmp_path / "run").exists()

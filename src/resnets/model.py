@@ -109,8 +109,8 @@ class Model:
 def load(path: str | os.PathLike[str]) -> Model:
     """Read a model: a file, or a run folder, which means its `best.safetensors`. Runs no code of the file.
 
-    Format number, shapes and the hashes of tensors and document are checked. Raises ValueError, in a sentence, where the file is missing, cut
-    off, changed, of a newer format, or no model of ours.
+    Format number, shapes and the hashes of tensors and document are checked. Raises ValueError, in a sentence, where the
+    file is missing, cut off, changed, of a newer format, or no model of ours.
     """
     source = resolve(path)
     try:

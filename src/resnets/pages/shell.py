@@ -10,7 +10,8 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root {
   --ink: #e6e9f0; --soft: #98a2b3; --line: #333b4a; --paper: #12161f;
   --card: #1a202c; --a: #7aa7f7; --b: #f0935f; --good: #6cc598; --bad: #ef8377; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1080px; margin: 2rem auto;
+body { font: 15px/1.5 system-ui, sans-serif;
+  color: var(--ink); background: var(--paper); max-width: 1080px; margin: 2rem auto;
   padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } p.lead { color: var(--soft); }
 .figures { display: flex; flex-wrap: wrap; gap: .8rem; }

@@ -1,0 +1,80 @@
+"""Photos of 12 megapixels: predicting with JPEGs decoded at a reduced scale, against `--exact`, and what it does to scores.
+
+    python benchmarks/phone.py [--images 20] [--model MODEL --photos DATA] [--quick] [--json] [--out FILE]
+
+Without a model the time alone is measured, on a ResNet-18 with random weights. With one, and labelled photos, the photos
+are enlarged to 12 megapixels and measured both ways.
+"""
+
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from start import random_model
+
+import resnets
+from resnets import bench
+
+
+def make_photos(folder: Path, count: int) -> list[Path]:
+    """JPEG files of 4000×3000 pixels: scikit-learn's two sample photos, enlarged, shifted and with noise."""
+    from sklearn.datasets import load_sample_images
+
+    generator = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        photo = Image.fromarray(load_sample_images().images[number % 2])
+        left, top = generator.integers(0, 40, 2).tolist()
+        large = np.asarray(photo.resize((4000, 3000), Image.Resampling.BICUBIC, box=(left, top, left + 560, top + 380)))
+        noisy = np.clip(large.astype(np.int16) + generator.normal(0, 6, large.shape).astype(np.int16), 0, 255)
+        paths.append(folder / f"{number:03}.jpg")
+        Image.fromarray(noisy.astype(np.uint8)).save(paths[-1], quality=90)
+    return paths
+
+
+def enlarge(data: resnets.data.Dataset, folder: Path) -> None:
+    """The photos of a labelled set, enlarged so that the shorter side is 3000 pixels, in class folders."""
+    for index, key in enumerate(data.images.keys):
+        photo = Image.fromarray(data.images.read(index))
+        scale = 3000 / min(photo.size)
+        target = folder / data.classes[data.labels[index]] / f"{Path(key).stem}-{index}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC).save(
+            target, quality=90
+        )
+
+
+def main() -> None:
+    parser = bench.parser(__doc__ or "")
+    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--model", type=Path, help="a trained model, to measure what a reduced scale does to accuracy")
+    parser.add_argument("--photos", type=Path, help="labelled photos for it")
+    options = parser.parse_args()
+    rows, ratios = [], {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        paths = make_photos(folder, options.images)
+        model = resnets.load(random_model("resnet18", folder / "resnet18.safetensors"))
+        ways = {
+            name: partial(lambda exact: list(resnets.predict(model, paths, exact=exact)), exact)
+            for name, exact in (("reduced scale", False), ("exact", True))
+        }
+        seconds = bench.interleaved(ways, 3 if options.quick else 5)
+        rows += [bench.median_row(name, found, images=len(paths)) for name, found in seconds.items()]
+        ratios["reduced_vs_exact"] = statistics.median(seconds["exact"]) / statistics.median(seconds["reduced scale"])
+        if options.model and options.photos:
+            data = resnets.open_dataset(options.photos)
+            enlarge(data, folder / "large")
+            for name, exact in (("reduced scale", False), ("exact", True)):
+                figures = resnets.evaluate(options.model, folder / "large", split="all", exact=exact)
+                rows.append(
+                    {"name": f"top-1, {name}", "top1": figures["top1"], "loss": figures["loss"], "images": figures["images"]}
+                )
+    bench.report(options, rows, ratios)
+
+
+if __name__ == "__main__":
+    main()
