@@ -126,7 +126,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> int:
     """Say what images show."""
-    from resnets import prediction, terminal
+    from resnets import prediction
     from resnets.prediction.tables import check_table, table_row, write_table
 
     out = None if options.out is None else Path(options.out)
@@ -139,6 +139,8 @@ def predict(options: argparse.Namespace) -> int:
         write_table(out, rows, options.top)
         log.info("%s: %d rows", out, answers.predicted + answers.failed)
     elif options.json:
+        from resnets import terminal
+
         terminal.print_json([answer.to_json() for answer in answers])
     for answer in answers:  # nothing is left where it went into a table or a document
         said = "  ".join(f"{label} {score:.1%}" for label, score in answer.top(options.top))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save as to_bytes
 
+from resnets import machine
 from resnets.architecture import Architecture
 from resnets.data.preprocessing import Preprocessing
 from resnets.files import write_bytes
@@ -180,9 +182,16 @@ def _hash_of_document(document: Mapping[str, Any]) -> str:
 
 
 def _hash(state: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        array = np.ascontiguousarray(state[name])
-        digest.update(f"{name} {array.dtype.str} {list(state[name].shape)}\n".encode())
-        digest.update(array.data.cast("B") if array.size else b"")
-    return digest.hexdigest()
+    """A hash of every tensor's name, kind, shape and own hash; the tensors' are made on all cores."""
+    names = sorted(state)
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        digests = list(pool.map(_hash_of_tensor, (state[name] for name in names)))
+    lines = (
+        f"{name} {state[name].dtype.str} {list(state[name].shape)} {digest}\n"
+        for name, digest in zip(names, digests, strict=True)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _hash_of_tensor(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data.cast("B") if array.size else b"").hexdigest()

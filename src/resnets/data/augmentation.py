@@ -14,7 +14,8 @@ from resnets.data.preprocessing import Box, Preprocessing, middle
 
 Crop = Literal["resized", "padded", "short-side", "none"]
 TRIES = 10  # of a random-resized crop, as torchvision
-DRAWS = 2 + 4 * TRIES  # random numbers of one sample: flip and colour come first
+OWN = 8  # random numbers of one sample that no try takes: flip, two of its place, colour
+DRAWS = OWN + 4 * TRIES
 
 # AlexNet's colour augmentation (Krizhevsky et al. 2012, section 4.1): the principal components of ImageNet's RGB values
 LIGHTING_VALUES = np.array([0.2175, 0.0188, 0.0045])
@@ -83,11 +84,11 @@ def random_box(height: int, width: int, draws: np.ndarray, what: Augmentation, h
 def _box_in(height: int, width: int, draws: np.ndarray, what: Augmentation, how: Preprocessing) -> Box:
     if what.crop == "short-side":
         low, high = what.short_side
-        side = min(height, width) * how.size / (low + int(draws[2] * (high - low + 1)))
+        side = min(height, width) * how.size / (low + int(draws[OWN] * (high - low + 1)))
         side = min(side, height, width)
-        left, top = draws[3] * (width - side), draws[4] * (height - side)
+        left, top = draws[1] * (width - side), draws[2] * (height - side)
         return left, top, left + side, top + side
-    for share, shape, x, y in draws[2:].reshape(TRIES, 4):
+    for share, shape, x, y in draws[OWN:].reshape(TRIES, 4):
         area = height * width * (what.scale[0] + share * (what.scale[1] - what.scale[0]))
         low, high = math.log(what.ratio[0]), math.log(what.ratio[1])
         ratio = math.exp(low + shape * (high - low))
@@ -104,7 +105,7 @@ def pad_and_crop(images: np.ndarray, draws: np.ndarray, padding: int, fill: tupl
     padded = np.empty((count, size + 2 * padding, size + 2 * padding, images.shape[3]), np.uint8)
     padded[:] = fill
     padded[:, padding : padding + size, padding : padding + size] = images
-    top, left = (draws[:, 2:4] * (2 * padding + 1)).astype(int).T
+    top, left = (draws[:, 1:3] * (2 * padding + 1)).astype(int).T
     rows, columns = top[:, None] + np.arange(size), left[:, None] + np.arange(size)
     return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
@@ -118,6 +119,7 @@ def mirror(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 def lighting(draws: np.ndarray, deviation: float) -> np.ndarray:
     """What AlexNet's colour augmentation adds to the RGB values (in 0…1) of each image: float32 [batch, 3]."""
-    radius = np.sqrt(-2 * np.log1p(-draws[:, 5:8]))  # normal numbers by Box and Muller
-    strength = deviation * radius * np.cos(2 * np.pi * draws[:, 8:11])
+    radius = np.sqrt(-2 * np.log1p(-draws[:, [3, 3, 5]]))  # normal numbers by Box and Muller
+    angle = 2 * np.pi * draws[:, [4, 4, 6]] - np.array([0, np.pi / 2, 0])
+    strength = deviation * radius * np.cos(angle)
     return ((strength * LIGHTING_VALUES) @ LIGHTING_VECTORS.T).astype(np.float32)

@@ -43,8 +43,8 @@ def read(path: Path, grey: bool = False, least: int = 0) -> np.ndarray:
     """`decode` of a file. Raises UnreadableImage where there is none or it can't be read."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableImage(error.strerror or str(error)) from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise UnreadableImage(getattr(error, "strerror", None) or str(error)) from None
     return decode(data, grey, least)
 
 
@@ -89,8 +89,7 @@ def _decode_with_pillow(data: bytes, grey: bool) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             _refuse_too_large(image.height, image.width)
-            plain = _to_8_bit(image).convert("L" if grey else "RGB")
-            orientation = _pillow_orientation(image)
+            return from_pillow(image, grey)
     except UnidentifiedImageError:
         raise UnreadableImage("not an image of a kind that can be read here") from None
     except Image.DecompressionBombError:
@@ -99,8 +98,12 @@ def _decode_with_pillow(data: bytes, grey: bool) -> np.ndarray:
         raise
     except PILLOW_RAISES as error:
         raise UnreadableImage(str(error) or type(error).__name__) from None
-    pixels = np.asarray(plain)
-    return _upright(pixels[:, :, None] if grey else pixels, orientation)
+
+
+def from_pillow(image: Image.Image, grey: bool = False) -> np.ndarray:
+    """An opened image as `decode` would give it. Raises UnreadableImage for pixels that have no fixed white."""
+    pixels = np.asarray(_to_8_bit(image).convert("L" if grey else "RGB"))
+    return _upright(pixels[:, :, None] if grey else pixels, _pillow_orientation(image))
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

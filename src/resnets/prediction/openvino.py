@@ -74,7 +74,7 @@ class OpenVINOGraph:
         return self.features
 
     def linear(self, x: Node, name: str, width: int) -> Node:
-        weight, bias = ops.constant(self.state[f"{name}.weight"]), ops.constant(self.state[f"{name}.bias"][None])
+        weight, bias = _constant(self.state[f"{name}.weight"]), ops.constant(self.state[f"{name}.bias"][None])
         return ops.add(ops.matmul(x, weight, False, True), bias).output(0)
 
     @property
@@ -87,9 +87,13 @@ class OpenVINOGraph:
         before, after = edges("symmetric", 1, x.weight.shape[-1], x.stride)  # what "same_upper" overrides
         place = ([x.stride] * 2, [before] * 2, [after] * 2, [1, 1], self._auto_pad)
         if x.groups == 1:
-            return ops.convolution(x.source, ops.constant(x.weight), *place).output(0)
+            return ops.convolution(x.source, _constant(x.weight), *place).output(0)
         grouped = x.weight.reshape(x.groups, -1, *x.weight.shape[1:])
-        return ops.group_convolution(x.source, ops.constant(grouped), *place).output(0)
+        return ops.group_convolution(x.source, _constant(grouped), *place).output(0)
+
+
+def _constant(array: np.ndarray) -> Node:
+    return ops.constant(array, shared_memory=True)
 
 
 def _channelwise(values: np.ndarray) -> Node:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from resnets.data.dataset import natural
 from resnets.data.sources import MANIFESTS, images_below, manifest_paths
 
 
@@ -18,19 +19,25 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
         path = Path(given)
         if str(given) == "-":
             yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
-        elif path.is_dir():
-            found = (os.path.join(path, key) for key in images_below(path, "."))  # noqa: PTH118
-            first = next(found, None)
-            if first is None:
-                raise ValueError(f"the folder {path} holds no image")
-            yield first
-            yield from found
+        elif os.path.isdir(path):  # noqa: PTH112 (pathlib raises for a name that no file can have)
+            yield from _folder(path)
         elif path.suffix.lower() in MANIFESTS:
             yield from (str(image) for image in manifest_paths(path))
-        elif not path.exists() and glob.has_magic(str(given)):
-            matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207
+        elif glob.has_magic(str(given)) and not os.path.exists(path):  # noqa: PTH110
+            matches = sorted(glob.glob(str(given), recursive=True), key=natural)  # noqa: PTH207
             if not matches:
                 raise ValueError(f"nothing matches {given}")
-            yield from (match for match in matches if Path(match).is_file())
+            files = [match for match in matches if os.path.isfile(match)]  # noqa: PTH113
+            yield from files or expand(matches)
         else:
             yield str(given)
+
+
+def _folder(path: Path) -> Iterator[str]:
+    """The images of a folder, at least one."""
+    found = (os.path.join(path, key) for key in images_below(path, "."))  # noqa: PTH118
+    first = next(found, None)
+    if first is None:
+        raise ValueError(f"the folder {path} holds no image")
+    yield first
+    yield from found

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from resnets import machine
-from resnets.data.decode import UnreadableImage, decode, read
+from resnets.data.decode import UnreadableImage, decode, from_pillow, read
 from resnets.data.preprocessing import Preprocessing, crop
 from resnets.model import Model
 from resnets.prediction import engines
@@ -52,6 +52,8 @@ class Predictor:
         """
         if model.preprocessing is None:
             raise ValueError("this model doesn't say how its images are prepared; give --preprocessing")
+        if batch < 1:
+            raise ValueError(f"batch is at least 1, not {batch}")
         self.how: Preprocessing = model.preprocessing
         self.exact = exact
         self.batch = batch
@@ -94,10 +96,11 @@ class Predictor:
     def _image(self, source: Source) -> np.ndarray:
         grey, least = self.how.channels == 1, 0 if self.exact else self.how.resized
         if isinstance(source, np.ndarray):
+            if source.dtype != np.uint8 or source.ndim not in (2, 3) or 0 in source.shape:
+                raise ValueError(f"an image is uint8 [height, width, channels], not {source.dtype} {list(source.shape)}")
             return source if source.ndim == 3 else source[:, :, None]
         if isinstance(source, Image.Image):
-            pixels = np.asarray(source.convert("L" if grey else "RGB"))
-            return pixels[:, :, None] if grey else pixels
+            return from_pillow(source, grey)
         if isinstance(source, bytes):
             return decode(source, grey, least)
         if callable(source):

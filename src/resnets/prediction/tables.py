@@ -43,7 +43,8 @@ def check_table(path: Path) -> None:
 
 def table_row(path: str, labels: Iterable[str], scores: Iterable[float], error: str | None) -> dict[str, Any]:
     """One image's row; what is missing is left out."""
-    row: dict[str, Any] = {"path": path}
+    # a name that isn't UTF-8 is written with its odd bytes as \\xNN, so that the table isn't lost for it
+    row: dict[str, Any] = {"path": path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")}
     for place, (label, score) in enumerate(zip(labels, scores, strict=True)):
         row.update(zip(_columns(place), (label, score), strict=True))
     return row if error is None else {**row, "error": error}

@@ -1,6 +1,7 @@
 """Recipe: a frozen value that says how to train. The shipped ones are TOML documents in the package."""
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -47,6 +48,18 @@ class Recipe:
         for field in fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _fitting(field.name, value))
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(
+                f"crop_scale is two shares of the area, above 0 and to 1, the lower first, not {self.crop_scale}"
+            )
+        if not 8 <= self.crop_short_side[0] <= self.crop_short_side[1]:
+            raise ValueError(
+                f"crop_short_side is two numbers of pixels from 8 up, the lower first, not {self.crop_short_side}"
+            )
+        if not all(0 <= share <= 1 for share in self.milestones):
+            raise ValueError(f"milestones are shares of the run from 0 to 1, not {self.milestones}")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("a recipe says its length as epochs or as steps, one of the two")
 
@@ -102,8 +115,9 @@ def _fitting(name: str, value: Any) -> Any:
     elif not any(type(value) is choice for choice in choices):
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise ValueError(f"{name} is {next(wanted[choice] for choice in choices if choice in wanted)}, not {value!r}")
-    if name in LEAST and (value != value or value < LEAST[name] or value > MOST.get(name, float("inf"))):
-        raise ValueError(f"{name} is from {LEAST[name]}" + f" to {MOST[name]}" * (name in MOST) + f", not {value!r}")
+    if name in LEAST and not (math.isfinite(value) and LEAST[name] <= value <= MOST.get(name, value)):
+        most = f" to {MOST[name]}" if name in MOST else ""
+        raise ValueError(f"{name} is a number from {LEAST[name]}{most}, not {value!r}")
     return value
 
 
@@ -127,7 +141,10 @@ def recipe(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe
     if path.suffix == ".toml":
         if not path.is_file():
             raise ValueError(f"there is no recipe file {path}")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no TOML: {error}") from None
     elif str(name) in names():
         text = resources.files("resnets.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     else:

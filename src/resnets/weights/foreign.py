@@ -52,9 +52,19 @@ def renamed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _read_safetensors(source: Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(source, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, TypeError) as error:
+            return {name: _as_array(file, name, source) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{source} is no whole safetensors file: {error}") from None
+
+
+def _as_array(file: Any, name: str, source: Path) -> np.ndarray:
+    """One tensor; of a kind that NumPy lacks (bfloat16), through PyTorch."""
+    try:
+        return file.get_tensor(name)
+    except TypeError:
+        need("torch", "train", f"reading the {name} of {source.name}")
+        with safetensors.safe_open(source, framework="pt") as as_torch:
+            return as_torch.get_tensor(name).float().numpy()
 
 
 def _read_pytorch(source: Path) -> Any:
@@ -65,8 +75,9 @@ def _read_pytorch(source: Path) -> Any:
         raise ValueError(
             f"{source} holds more than plain tensors, or is damaged; it isn't read, as that could run its code"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{source} is no whole PyTorch file: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a damaged file makes PyTorch raise of every kind
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{source} is no whole PyTorch file: {said}") from None
 
 
 def _peeled(document: Any, source: Path) -> dict[str, np.ndarray]:
@@ -75,7 +86,8 @@ def _peeled(document: Any, source: Path) -> dict[str, np.ndarray]:
         if isinstance(document, Mapping) and isinstance(document.get(wrapper), Mapping):
             log.info("%s: weights taken from its entry %r", source.name, wrapper)
             document = document[wrapper]
-    arrays = {name: _array(value) for name, value in document.items()} if isinstance(document, Mapping) else {}
+    entries = document.items() if isinstance(document, Mapping) else ()
+    arrays = {name: _array(value) for name, value in entries if isinstance(name, str)}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     if not arrays:
         raise ValueError(f"{source} holds no state dictionary of tensors")
