@@ -185,7 +185,7 @@ def test_pad_and_crop_is_what_a_loop_over_images_does(channels, padding):
     corners = set()
     for image, row, cut in zip(images, draws, found, strict=True):
         padded = [np.pad(image[..., c], padding, constant_values=fill[c]) for c in range(channels)]
-        top, left = int(row[2] * (2 * padding + 1)), int(row[3] * (2 * padding + 1))
+        top, left = int(row[1] * (2 * padding + 1)), int(row[2] * (2 * padding + 1))
         corners.add((top, left))
         assert np.array_equal(cut, np.stack(padded, -1)[top : top + 12, left : left + 12])
     tops, lefts = zip(*corners, strict=True)
