@@ -20,7 +20,7 @@ from resnets.graph import weight_shapes
 from resnets.model import Model
 
 
-def random_model(name: str, path: Path) -> Path:
+def random_model(name: str, path: Path, size: int = 224) -> Path:
     """A model file with random weights of the right scale; what they are changes no time."""
     net = named(name)
     generator = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def random_model(name: str, path: Path) -> Path:
         if key.endswith("running_var"):
             state[key] = np.ones(shape, np.float32)
     classes = tuple(f"class {index}" for index in range(net.classes))
-    return Model(net, classes, Preprocessing(), state).save(path)
+    return Model(net, classes, Preprocessing(size=size), state).save(path)
 
 
 def main() -> None:

@@ -51,8 +51,8 @@ def checked(html):
 def epochs(measured=True):
     rows = []
     for epoch in range(1, 4):
-        row = {"epoch": epoch, "step": 10 * epoch, "learning_rate": 0.1 / epoch, "train_loss": 2 / epoch, "train_top1": 0.3 * epoch,
-               "images_per_second": 1234.5, "unreadable": 1}  # fmt: skip
+        row = {"epoch": epoch, "step": 10 * epoch, "learning_rate": 0.1 / epoch, "train_loss": 2 / epoch,
+               "train_top1": 0.3 * epoch, "images_per_second": 1234.5, "unreadable": 1}  # fmt: skip
         rows.append(
             row | ({"val_top1": 0.25 * epoch, "val_loss": 1 / epoch, "val_ece": 0.1, "val_images": 40} if measured else {})
         )

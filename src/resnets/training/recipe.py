@@ -48,6 +48,8 @@ class Recipe:
         for field in fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _fitting(field.name, value))
+        if self.epochs == 0:
+            raise ValueError("epochs is above 0; a part of an epoch can be given, 0.5")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
