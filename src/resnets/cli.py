@@ -138,13 +138,15 @@ def predict(options: argparse.Namespace) -> int:
         rows = (table_row(answer.path or "", answer.labels, answer.scores, answer.error) for answer in answers)
         write_table(out, rows, options.top)
         log.info("%s: %d rows", out, answers.predicted + answers.failed)
-    elif options.json:
+    if options.json:
         from resnets import terminal
 
-        terminal.print_json([answer.to_json() for answer in answers])
-    for answer in answers:  # nothing is left where it went into a table or a document
-        said = "  ".join(f"{label} {score:.1%}" for label, score in answer.top(options.top))
-        print(f"{answer.path}: {said or answer.error or 'nothing above the score'}")
+        written = {"out": str(out), "predicted": answers.predicted, "failed": answers.failed}
+        terminal.print_json([answer.to_json() for answer in answers] if out is None else written)
+    elif out is None:
+        for answer in answers:
+            said = "  ".join(f"{label} {score:.1%}" for label, score in answer.top(options.top))
+            print(f"{answer.path}: {said or answer.error or 'nothing above the score'}")
     return answers.status()
 
 
