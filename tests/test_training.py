@@ -105,16 +105,31 @@ def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(run, tmp_path):
 
 
 def test_resume_without_a_checkpoint_starts_over_and_a_finished_run_is_left(run, tmp_path):
-    made = plan(Options.parse("digits", {**TINY, "out": tmp_path / "fresh"}))
-    fresh = session.Run.create(
-        Options.parse("digits", {**TINY, "out": str(tmp_path / "fresh")}), "digits", made.name,
-        {"recipe": made.recipe.to_json(), "preprocessing": made.how.to_json()},
-    )  # fmt: skip
+    options = Options.parse("digits", {**TINY, "out": tmp_path / "fresh"})
+    made = plan(options)
+    fresh = session.Run.create(options, "digits", made.name, session.decided(made))
     assert train_run(resume=fresh.folder) == fresh.folder
     assert (fresh.folder / "last.safetensors").read_bytes() == (run / "last.safetensors").read_bytes()
     before = (run / "best.safetensors").stat().st_mtime_ns
     assert train_run(resume=run) == run
     assert (run / "best.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_whose_data_or_weights_changed_is_not_resumed(folder, run, tmp_path):
+    weights = tmp_path / "start.safetensors"
+    load(train_run(folder, out=tmp_path / "first", **TINY | {"epochs": 1})).save(weights)
+    options = Options.parse(str(folder), TINY | {"init": weights, "out": tmp_path / "second"})
+    made = plan(options)
+    begun = session.Run.create(options, "photos", made.name, session.decided(made)).folder
+    load(train_run(folder, out=tmp_path / "other", seed=1, **TINY | {"epochs": 1})).save(weights)
+    with pytest.raises(ValueError, match="can't go on as it began: its start was model"):
+        train_run(resume=begun)
+    options = Options.parse(str(folder), TINY | {"out": tmp_path / "third"})
+    made = plan(options)
+    begun = session.Run.create(options, "photos", made.name, session.decided(made)).folder
+    Image.new("RGB", (24, 24), "red").save(folder / "dark" / "100.png")
+    with pytest.raises(ValueError, match=r"can't go on as it began: its (data|preprocessing) was"):
+        train_run(resume=begun)
 
 
 def test_unreadable_images_are_skipped_counted_and_named(folder, tmp_path):

@@ -30,20 +30,37 @@ BEST, LAST, REPORT = "best.safetensors", "last.safetensors", "report.html"
 def start(options: Options) -> Path:
     """Plan a run, make its folder and train; the folder."""
     made = plan(options)
-    decided = {"network": made.name, "recipe": made.recipe.to_json(), "preprocessing": made.how.to_json()}
-    run = Run.create(options, made.data.name, made.name, decided)
+    run = Run.create(options, made.data.name, made.name, decided(made))
     return train(run, made)
 
 
+def decided(made: Plan) -> dict[str, Any]:
+    """What a run records of its plan, and holds to when it is resumed."""
+    return {
+        "network": made.name,
+        "start": made.start.source if made.start else "none",
+        "recipe": made.recipe.to_json(),
+        "preprocessing": made.how.to_json(),
+        "data": made.fingerprint,
+    }
+
+
 def resume(folder: Path) -> Path:
-    """Go on with a run: from its checkpoint, or from step 0 where there is none yet; a finished one is left as it is."""
+    """Go on with a run: from its checkpoint, or from step 0 where there is none yet; a finished one is left as it is.
+
+    Raises ValueError, with the difference, where data, weights or recipe have changed since it began.
+    """
     run = Run.open(folder)
     if run.finished:
         log.info("%s is finished", folder)
         return folder
     made = plan(run.options)
-    settled = run.document["decided"]["recipe"]["precision"]  # what a rule decided, the run keeps
-    return train(run, replace(made, recipe=replace(made.recipe, precision=settled)))
+    before = run.document["decided"]
+    made = replace(made, recipe=replace(made.recipe, precision=before["recipe"]["precision"]))  # a rule's choice is kept
+    for name, value in decided(made).items():
+        if value != before[name]:
+            raise ValueError(f"{folder} can't go on as it began: its {name} was {before[name]}, and would be {value} now")
+    return train(run, made)
 
 
 def train(run: Run, made: Plan) -> Path:
