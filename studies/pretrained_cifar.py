@@ -27,7 +27,9 @@ def main() -> None:
     model = resnets.Model(named("resnet20"), data.classes, Preprocessing(size=32, crop=1.0), read_weights(options.weights))
     rows = []
     for engine, padding in (("openvino", "half"), ("torch", "half"), ("openvino", "after")):
-        after = mock.patch("resnets.prediction.openvino.pad_channels", lambda width_in, width_out: (0, width_out - width_in))
+        after = mock.patch(
+            "resnets.prediction.openvino.graph.pad_channels", lambda width_in, width_out: (0, width_out - width_in)
+        )
         with after if padding == "after" else contextlib.nullcontext():
             figures = resnets.evaluate(model, data, engine=engine)
         kept = ("top1", "top5", "loss", "ece", "images", "split", "engine", "precision")

@@ -13,7 +13,7 @@ ROOT = Path(resnets.__file__).parent
 FLOORS = [  # from the top; a room imports only from floors below its own
     ["__main__"],
     ["cli"],
-    ["terminal", "demonstration", "bench"],
+    ["terminal", "demonstration", "bench", "arguments"],
     ["summary", "training"],
     ["evaluation"],
     ["pages"],
@@ -29,8 +29,8 @@ FLOOR = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room 
 NO_TORCH = [
     "architecture", "machine", "files", "errors", "metrics", "graph", "complexity", "model", "summary", "terminal", "cli",
     "data.decode", "data.preprocessing", "data.dataset", "data.sources", "data.augmentation", "data.loader", "evaluation",
-    "prediction", "prediction.openvino", "prediction.predictor", "prediction.paths", "prediction.tables", "pages.evaluation",
-    "pages.training", "pages.gallery",
+    "prediction", "prediction.openvino.engine", "prediction.openvino.inputs", "prediction.predictor", "prediction.paths",
+    "prediction.tables", "prediction.exported", "pages.evaluation", "pages.training", "pages.gallery",
 ]  # fmt: skip
 
 

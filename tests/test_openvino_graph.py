@@ -8,7 +8,7 @@ from random_norms import randomised
 
 from resnets.architecture import NAMED, named
 from resnets.networks import network
-from resnets.prediction.openvino import graph
+from resnets.prediction.openvino.graph import graph
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) if "1202" in name else name for name in NAMED]
 SIZES = {"imagenet": ((65, 70), (64, 64)), "deep": ((65, 70), (64, 64)), "cifar": ((15, 18), (16, 16))}

@@ -7,18 +7,17 @@ status: 0 done, 1 the work failed, 2 the request was wrong.
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import resnets
+from resnets.arguments import ENGINE_OPTIONS, TRAIN_OPTIONS, parser
 
 log = logging.getLogger("resnets")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
-    options = _parser().parse_args(arguments)
+    options = parser(VERBS).parse_args(arguments)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
@@ -109,10 +108,11 @@ def train(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a model on labelled images."""
-    from resnets import evaluation, model, terminal
+    from resnets import evaluation, terminal
+    from resnets.prediction.exported import open_model
 
-    loaded = model.load(options.model)
-    how = {"engine": options.engine, "precision": options.precision, "exact": options.exact}
+    loaded = open_model(options.model)
+    how = {name: getattr(options, name) for name in ENGINE_OPTIONS}
     result = evaluation.examine(loaded, options.data, split=options.split, **how)
     if options.out is not None:
         evaluation.write_report(Path(options.out), loaded, result)
@@ -164,83 +164,4 @@ def demo(options: argparse.Namespace) -> None:
         print(f"{found[name]}: {said}")
 
 
-TRAIN_OPTIONS = ("model", "init", "recipe", "epochs", "batch_size", "input", "fit", "precision", "val", "seed", "exclude",
-                 "workers", "out")  # fmt: skip
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="resnets", description="Residual networks: name one, train it on your images, measure it, run it anywhere."
-    )
-    parser.add_argument("--version", action="version", version=f"resnets {resnets.__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-
-    verb = _verb(verbs, "table", table)
-    verb.add_argument("--all", action="store_true", help="every named network, not the paper's five alone")
-
-    verb = _verb(verbs, "summary", summary)
-    verb.add_argument("network", metavar="NAME|MODEL", help="a network's name, a model file or a run folder")
-    verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square input (default: the network's own)")
-    verb.add_argument("--shortcut", choices=["A", "B", "C"], help="another shortcut than the name's")
-
-    _train_options(_verb(verbs, "train", train))
-
-    verb = _verb(verbs, "evaluate", evaluate)
-    verb.add_argument("model", metavar="MODEL", help="a model file or a run folder")
-    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, or digits")
-    verb.add_argument("--split", metavar="NAME", help="which images (default: test, else val, else what the model held out, "
-                      "else all; held-out and all can be named too)")  # fmt: skip
-    _engine_options(verb)
-    verb.add_argument("--out", metavar="DIR", help="write metrics.json, predictions.csv and report.html there")
-
-    verb = _verb(verbs, "predict", predict)
-    verb.add_argument("model", metavar="MODEL", help="a model file or a run folder")
-    verb.add_argument(
-        "paths", metavar="PATHS", nargs="+", help="images, folders, globs, manifests; - reads paths from stdin"
-    )
-    verb.add_argument("--top", type=int, default=5, metavar="K", help="classes to say of each image (default: 5)")
-    verb.add_argument("--above", type=float, default=0.0, metavar="SCORE", help="only classes with at least this score")
-    _engine_options(verb)
-    verb.add_argument("--out", metavar="FILE", help="write a table: .parquet, .csv or .jsonl")
-
-    verb = _verb(verbs, "demo", demo)
-    verb.add_argument("--out", default="resnets-demo", metavar="DIR", help="where it goes (default: resnets-demo)")
-    return parser
-
-
-def _verb(verbs: Any, name: str, function: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
-    said = function.__doc__
-    verb = verbs.add_parser(name, help=said, description=said)
-    verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    verb.add_argument("--debug", action="store_true", help="show a traceback where something fails")
-    verb.set_defaults(verb=function)
-    return verb
-
-
-def _train_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("data", metavar="DATA", nargs="?", help="labelled images: a folder, a manifest, IDX files, or digits")
-    verb.add_argument("--resume", metavar="RUN", help="go on with a run folder instead")
-    verb.add_argument("--model", metavar="NAME", help="the network (default: resnet20 up to 64 pixels, resnet18 above)")
-    verb.add_argument(
-        "--init", metavar="auto|none|MODEL|WEIGHTS", help="weights to start from (default: pretrained above 64 px)"
-    )
-    verb.add_argument("--recipe", metavar="NAME|FILE", help="how to train (default: finetune from weights, else quick)")
-    verb.add_argument("--set", action="append", metavar="FIELD=VALUE", help="change a field of the recipe; may be repeated")
-    verb.add_argument("--epochs", type=float, metavar="N")
-    verb.add_argument("--batch-size", type=int, metavar="N")
-    verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square that the network reads")
-    verb.add_argument("--fit", choices=["crop", "pad", "squash"], help="how a picture becomes a square")
-    verb.add_argument("--precision", choices=["auto", "float32", "bf16"])
-    verb.add_argument(
-        "--val", type=float, metavar="FRACTION", help="share held out where there is no split val (default: 0.1)"
-    )
-    verb.add_argument("--seed", type=int, metavar="N")
-    verb.add_argument("--exclude", metavar="FILE", help="relative paths of images to leave out, one a line")
-    verb.add_argument("--workers", type=int, metavar="N", help="threads that decode (default: one a core)")
-    verb.add_argument("--out", metavar="DIR", help="the run folder (default: runs/DATA-MODEL, then -2, …)")
-
-
-def _engine_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--engine", default="auto", choices=["auto", "openvino", "torch"])
-    verb.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16", "int8"])
-    verb.add_argument("--exact", action="store_true", help="decode large JPEGs in full, not at a reduced scale")
+VERBS = {verb.__name__: verb for verb in (table, summary, train, evaluate, predict, demo)}

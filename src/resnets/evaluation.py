@@ -14,7 +14,8 @@ from resnets import metrics
 from resnets.data import Dataset, open_dataset
 from resnets.data.dataset import held_out
 from resnets.errors import WorkFailed
-from resnets.model import Model, load
+from resnets.model import Model
+from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.predictor import Predictor, Reader
 
 log = logging.getLogger("resnets")
@@ -43,22 +44,30 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model | str | os.PathLike[str], data: Dataset | str | os.PathLike[str], *, split: str | None = None, **how: Any
+    model: Model | Exported | str | os.PathLike[str],
+    data: Dataset | str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    **how: Any,
 ) -> dict[str, Any]:
     """Measure a model on labelled images: {"top1", "top5", "loss", "ece", "images", "split", …}, accuracies as fractions.
 
     `split` is the data's own ("test"), "held-out" or "all"; without it: test, else val, else what this model held out, else
-    all. `how` is `Predictor`'s engine, precision, exact and batch. Raises ValueError where model and data share no class
-    or there is no such split, and WorkFailed where no image could be read.
+    all. `how` is `Predictor`'s engine, precision, exact, batch and lanes. Raises ValueError where model and data share no
+    class or there is no such split, and WorkFailed where no image could be read.
     """
     return examine(model, data, split=split, **how).figures
 
 
 def examine(
-    model: Model | str | os.PathLike[str], data: Dataset | str | os.PathLike[str], *, split: str | None = None, **how: Any
+    model: Model | Exported | str | os.PathLike[str],
+    data: Dataset | str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    **how: Any,
 ) -> Evaluation:
     """`evaluate` with every image's logits, for reports."""
-    loaded = model if isinstance(model, Model) else load(model)
+    loaded = model if isinstance(model, Model | Exported) else open_model(model)
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
     part = choose(loaded, dataset, split)
     labels = dataset.labels_as(loaded.classes)[part.indices]
@@ -87,15 +96,15 @@ def examine(
         "unreadable": len(unreadable),
         "unknown_class": int((labels < 0).sum()),
         "data": dataset.name,
-        "engine": predictor.engine.name,
-        "precision": predictor.engine.precision,
+        "engine": predictor.engine,
+        "precision": predictor.precision,
         "note": part.note,
     }
     _say(loaded, dataset, part, figures, unreadable)
     return Evaluation(figures, [key for key, ok in zip(keys, good, strict=True) if ok], right, logits, unreadable)
 
 
-def choose(model: Model, data: Dataset, split: str | None) -> Part:
+def choose(model: Model | Exported, data: Dataset, split: str | None) -> Part:
     """The images to measure: those of `split`, or by the rule of `evaluate`."""
     held_in = data.splits.get("train", data.indices()) if data.splits else data.indices()
     rule = model.data.get("held_out", {})
@@ -115,7 +124,7 @@ def choose(model: Model, data: Dataset, split: str | None) -> Part:
     return Part(split, data.indices(split), "these images also chose the best epoch" if chose else "")
 
 
-def _per_class(model: Model, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def _per_class(model: Model | Exported, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Images and top-1 accuracy of each class that was measured."""
     counts = metrics.confusion(logits.argmax(1), labels, len(model.classes))
     return {
@@ -125,7 +134,7 @@ def _per_class(model: Model, logits: np.ndarray, labels: np.ndarray) -> dict[str
     }
 
 
-def _say(model: Model, data: Dataset, part: Part, figures: dict[str, Any], unreadable: dict[str, str]) -> None:
+def _say(model: Model | Exported, data: Dataset, part: Part, figures: dict[str, Any], unreadable: dict[str, str]) -> None:
     """What a reader of the figures has to know, once."""
     log.info("measured on %s of %s%s", part.name, data.name, f"; {part.note}" if part.note else "")
     here = {data.classes[label] for label in np.unique(data.labels[part.indices])}
@@ -139,7 +148,7 @@ def _say(model: Model, data: Dataset, part: Part, figures: dict[str, Any], unrea
         log.warning("not read: %d more", len(unreadable) - 10)
 
 
-def write_report(folder: Path, model: Model, evaluation: Evaluation) -> None:
+def write_report(folder: Path, model: Model | Exported, evaluation: Evaluation) -> None:
     """metrics.json, predictions.csv and report.html of an evaluation, in a folder that is made if it isn't there."""
     from resnets.files import write_json
     from resnets.pages.evaluation import evaluation_page

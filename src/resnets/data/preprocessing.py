@@ -134,9 +134,8 @@ def resample(image: np.ndarray, box: Box, how: Preprocessing) -> np.ndarray:
         return image
     if inside == tuple(box):
         return _resize(image, box, (how.size, how.size), how)
-    across, down = how.size / (right - left), how.size / (bottom - top)
-    x0, x1 = round((inside[0] - left) * across), round((inside[2] - left) * across)
-    y0, y1 = round((inside[1] - top) * down), round((inside[3] - top) * down)
+    x0, x1 = (round((x - left) * how.size / (right - left)) for x in (inside[0], inside[2]))
+    y0, y1 = (round((y - top) * how.size / (bottom - top)) for y in (inside[1], inside[3]))
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)  # a thread of an image is still seen
     canvas = np.empty((how.size, how.size, channels), np.uint8)
     canvas[:] = how.fill

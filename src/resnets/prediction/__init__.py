@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from resnets.metrics import softmax
-from resnets.model import Model, load
+from resnets.model import Model
+from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.paths import expand
 from resnets.prediction.predictor import Output, Predictor, Source
 
@@ -41,11 +42,11 @@ class Prediction:
 
 
 @overload
-def predict(model: Model | str | os.PathLike[str], images: One, **how: Any) -> Prediction: ...
+def predict(model: Model | Exported | str | os.PathLike[str], images: One, **how: Any) -> Prediction: ...
 @overload
-def predict(model: Model | str | os.PathLike[str], images: Iterable[One], **how: Any) -> Iterator[Prediction]: ...
+def predict(model: Model | Exported | str | os.PathLike[str], images: Iterable[One], **how: Any) -> Iterator[Prediction]: ...
 def predict(
-    model: Model | str | os.PathLike[str],
+    model: Model | Exported | str | os.PathLike[str],
     images: One | Iterable[One],
     *,
     top: int | None = None,
@@ -56,11 +57,11 @@ def predict(
 
     An image is a file's path, its bytes, a PIL image, or uint8 [height, width, channels]; in a list, a path may also be
     a folder, a glob or a manifest. A single folder counts as a list of one. `top` keeps that many classes (all if not
-    given), `above` those with at least that score; `how` is `Predictor`'s engine, precision, exact and batch. Raises
+    given), `above` those with at least that score; `how` is `Predictor`'s engine, precision, exact, batch and lanes. Raises
     ValueError for a model that can't be loaded and for options that can't be; an unreadable file is a `Prediction` with
     `error`.
     """
-    loaded = model if isinstance(model, Model) else load(model)
+    loaded = model if isinstance(model, Model | Exported) else open_model(model)
     _check_range(top, above)
     predictor = Predictor(loaded, **how)
     if isinstance(images, str | os.PathLike) and Path(images).is_dir():

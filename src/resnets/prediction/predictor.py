@@ -1,26 +1,33 @@
-"""Images in, logits out, in order: decoding on threads ahead of the engine, in bounded memory."""
+"""Images in, logits out, in order, in bounded memory.
+
+Each core takes a few images, decodes them and runs them through the network, then takes the next few: decoding and
+arithmetic share the cores with nothing idle and nothing to balance. A single image has every core of the machine instead.
+"""
 
 import itertools
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from resnets import machine
 from resnets.data.decode import UnreadableImage, decode, from_pillow, read
-from resnets.data.preprocessing import Preprocessing, crop
+from resnets.data.preprocessing import Preprocessing, crop, normalise
 from resnets.model import Model
-from resnets.prediction import engines
+from resnets.prediction.engines import Engine
+from resnets.prediction.exported import Exported, compiled, settled
 
 log = logging.getLogger("resnets")
 
-BATCH = 16
+BATCH = 8
 Reader = Callable[[bool, int], np.ndarray]  # (grey, least) → uint8 [height, width, channels], as `decode`
 Source = str | os.PathLike[str] | bytes | np.ndarray | Image.Image | Reader
 
@@ -34,62 +41,96 @@ class Output:
     error: str | None = None
 
 
+class Plan(NamedTuple):
+    """How the cores are used; changes no number but for the engine's rounding."""
+
+    lanes: int  # calls of the engine at the same time
+    batch: int  # images in a call
+
+
 class Predictor:
-    """One model, ready to predict: the engine compiled, the preprocessing known."""
+    """One model, ready to predict: engine and precision settled, the preprocessing known."""
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Exported,
         *,
         engine: str = "auto",
         precision: str = "auto",
         exact: bool = False,
-        batch: int = BATCH,
+        batch: int | None = None,
+        lanes: int | None = None,
     ) -> None:
-        """`exact` decodes large JPEGs in full; `batch` images go through the network at a time.
+        """`exact` decodes large JPEGs in full; `batch` images go through the network in a call, `lanes` calls at a time: if
+        not given, as the number of images makes best.
 
         Raises ValueError where the model says no preprocessing, or for an unknown engine or precision.
         """
         if model.preprocessing is None:
             raise ValueError("this model doesn't say how its images are prepared; give --preprocessing")
-        if batch < 1:
-            raise ValueError(f"batch is at least 1, not {batch}")
+        if min(1 if number is None else number for number in (batch, lanes)) < 1:
+            raise ValueError(f"batch and lanes are at least 1, not {batch} and {lanes}")
+        self.model = model
         self.how: Preprocessing = model.preprocessing
         self.exact = exact
-        self.batch = batch
-        self.engine = engines.engine(model, self.how, engine, precision)
-        log.info("engine %s, %s%s", self.engine.name, self.engine.precision, "" if not exact else ", JPEGs decoded in full")
+        self.usual = Plan(lanes or machine.cores(), batch or BATCH)
+        self.fixed = batch is not None or lanes is not None
+        self.engine, self.precision, self.reads = settled(model, engine, precision)
+        self.decoding = self.computing = 0.0  # seconds that cores have spent so far
+        self._engines: dict[int, Engine] = {}
+        log.info("engine %s, %s%s", self.engine, self.precision, ", JPEGs decoded in full" if exact else "")
 
     def __call__(self, sources: Iterable[Source]) -> Iterator[Output]:
         """One `Output` a source, in the order of the sources; at most a few batches are in memory at a time."""
-        with ThreadPoolExecutor(machine.cores()) as pool:
-            ahead: deque[Future[np.ndarray | str]] = deque()
-            remaining = iter(sources)
+        remaining = iter(sources)
+        first = list(itertools.islice(remaining, 2 * self.usual.lanes * self.usual.batch))
+        plan = self.usual if self.fixed else plan_for(len(first), self.usual)
+        engine = self.compiled(plan.lanes)
+        remaining = itertools.chain(first, remaining)
+        workers = max(plan.lanes, machine.cores())
+        with ThreadPoolExecutor(workers) as pool:
+            ahead: deque[Future[tuple[list[Output], float, float]]] = deque()
             try:
                 while True:
-                    room = 3 * self.batch - len(ahead)
-                    ahead.extend(pool.submit(self._crop, source) for source in itertools.islice(remaining, room))
+                    while len(ahead) < 2 * workers and (job := list(itertools.islice(remaining, plan.batch))):
+                        ahead.append(pool.submit(self._run, engine, job))
                     if not ahead:
                         return
-                    yield from self._run([ahead.popleft().result() for _ in range(min(self.batch, len(ahead)))])
+                    outputs, decoding, computing = ahead.popleft().result()
+                    self.decoding += decoding
+                    self.computing += computing
+                    yield from outputs
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, crops: list[np.ndarray | str]) -> Iterator[Output]:
-        """The outputs of one batch of crops, of which some may be errors."""
-        good = [item for item in crops if isinstance(item, np.ndarray)]
-        logits, features = self.engine(np.stack(good)) if good else (np.empty(0), np.empty(0))
-        place = itertools.count()
-        for item in crops:
-            if isinstance(item, str):
-                yield Output(error=item)
-            else:
-                index = next(place)
-                yield Output(logits[index], features[index])
+    def compiled(self, lanes: int) -> Engine:
+        """The engine for that many calls at a time; compiled once."""
+        if lanes not in self._engines:
+            self._engines[lanes] = compiled(self.model, self.how, self.engine, self.precision, lanes)
+        return self._engines[lanes]
 
-    def _crop(self, source: Source) -> np.ndarray | str:
+    def _run(self, engine: Engine, sources: list[Source]) -> tuple[list[Output], float, float]:
+        """Some images from file to logits on this thread, and the seconds of decoding and of arithmetic."""
+        began = time.perf_counter()
+        inputs = [self._input(source) for source in sources]
+        decoded = time.perf_counter()
+        good = [item for item in inputs if isinstance(item, np.ndarray)]
+        if self.reads == "image":
+            answers = [tuple(part[0] for part in engine(image)) for image in good]
+        else:
+            answers = list(zip(*engine(np.stack(good)), strict=True)) if good else []
+        rows = iter(answers)
+        outputs = [Output(error=item) if isinstance(item, str) else Output(*next(rows)) for item in inputs]
+        return outputs, decoded - began, time.perf_counter() - decoded
+
+    def _input(self, source: Source) -> np.ndarray | str:
+        """What the engine reads of one image, or why it can't be read."""
         try:
-            return crop(self._image(source), self.how)
+            image = self._image(source)
+            if self.reads == "image":
+                return np.ascontiguousarray(image)
+            square = crop(image, self.how)
+            return normalise(square[None], self.how)[0] if self.reads == "tensor" else square
         except UnreadableImage as error:
             return str(error)
 
@@ -106,3 +147,10 @@ class Predictor:
         if callable(source):
             return source(grey, least)
         return read(Path(source), grey, least)
+
+
+def plan_for(images: int, usual: Plan) -> Plan:
+    """The plan for that many images: few have all cores one by one, some are shared out evenly, many have the usual."""
+    if images < 2 * usual.lanes:
+        return Plan(1, 1)
+    return Plan(usual.lanes, min(usual.batch, -(-images // (2 * usual.lanes))))

@@ -1,0 +1,139 @@
+"""What the command line takes: each verb's arguments. What a verb does is in `cli`."""
+
+import argparse
+from collections.abc import Callable, Mapping
+
+import resnets
+
+Verb = Callable[[argparse.Namespace], int | None]
+
+TRAIN_OPTIONS = ("model", "init", "recipe", "epochs", "batch_size", "input", "fit", "precision", "val", "seed", "exclude",
+                 "workers", "out")  # fmt: skip
+ENGINE_OPTIONS = ("engine", "precision", "exact")
+
+
+def parser(verbs: Mapping[str, Verb]) -> argparse.ArgumentParser:
+    """The parser of all verbs; `options.verb` is the function to call. A verb's help is its function's docstring."""
+    top = argparse.ArgumentParser(
+        prog="resnets", description="Residual networks: name one, train it on your images, measure it, run it anywhere."
+    )
+    top.add_argument("--version", action="version", version=f"resnets {resnets.__version__}")
+    each = top.add_subparsers(required=True, metavar="VERB")
+    for name, function in verbs.items():
+        said = function.__doc__
+        verb = each.add_parser(name, help=said, description=said)
+        verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        verb.add_argument("--debug", action="store_true", help="show a traceback where something fails")
+        verb.set_defaults(verb=function)
+        ARGUMENTS[name](verb)
+    return top
+
+
+def _table(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--all", action="store_true", help="every named network, not the paper's five alone")
+
+
+def _summary(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("network", metavar="NAME|MODEL", help="a network's name, a model file or a run folder")
+    verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square input (default: the network's own)")
+    verb.add_argument("--shortcut", choices=["A", "B", "C"], help="another shortcut than the name's")
+
+
+def _train(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("data", metavar="DATA", nargs="?", help="labelled images: a folder, a manifest, IDX files, or digits")
+    verb.add_argument("--resume", metavar="RUN", help="go on with a run folder instead")
+    verb.add_argument("--model", metavar="NAME", help="the network (default: resnet20 up to 64 pixels, resnet18 above)")
+    verb.add_argument(
+        "--init", metavar="auto|none|MODEL|WEIGHTS", help="weights to start from (default: pretrained above 64 px)"
+    )
+    verb.add_argument("--recipe", metavar="NAME|FILE", help="how to train (default: finetune from weights, else quick)")
+    verb.add_argument("--set", action="append", metavar="FIELD=VALUE", help="change a field of the recipe; may be repeated")
+    verb.add_argument("--epochs", type=float, metavar="N")
+    verb.add_argument("--batch-size", type=int, metavar="N")
+    verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square that the network reads")
+    verb.add_argument("--fit", choices=["crop", "pad", "squash"], help="how a picture becomes a square")
+    verb.add_argument("--precision", choices=["auto", "float32", "bf16"])
+    verb.add_argument(
+        "--val", type=float, metavar="FRACTION", help="share held out where there is no split val (default: 0.1)"
+    )
+    verb.add_argument("--seed", type=int, metavar="N")
+    verb.add_argument("--exclude", metavar="FILE", help="relative paths of images to leave out, one a line")
+    verb.add_argument("--workers", type=int, metavar="N", help="threads that decode (default: one a core)")
+    verb.add_argument("--out", metavar="DIR", help="the run folder (default: runs/DATA-MODEL, then -2, …)")
+
+
+def _evaluate(verb: argparse.ArgumentParser) -> None:
+    _model(verb)
+    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, or digits")
+    verb.add_argument("--split", metavar="NAME", help="which images (default: test, else val, else what the model held out, "
+                      "else all; held-out and all can be named too)")  # fmt: skip
+    _engine(verb)
+    verb.add_argument("--out", metavar="DIR", help="write metrics.json, predictions.csv and report.html there")
+
+
+def _predict(verb: argparse.ArgumentParser) -> None:
+    _model(verb)
+    verb.add_argument(
+        "paths", metavar="PATHS", nargs="+", help="images, folders, globs, manifests; - reads paths from stdin"
+    )
+    verb.add_argument("--top", type=int, default=5, metavar="K", help="classes to say of each image (default: 5)")
+    verb.add_argument("--above", type=float, default=0.0, metavar="SCORE", help="only classes with at least this score")
+    verb.add_argument("--features", action="store_true", help="the pooled vector of each image too")
+    _engine(verb)
+    verb.add_argument("--preprocessing", metavar="NAME|FILE", help="how images are prepared, for a model that doesn't say: "
+                      "the name of a network or dataset, or a JSON file")  # fmt: skip
+    verb.add_argument("--out", metavar="FILE", help="write a table: .parquet, .csv or .jsonl; a killed run goes on when "
+                      "the same command is given again")  # fmt: skip
+    verb.add_argument("--part", metavar="I/N", help="the I-th of N parts of the images: one a machine or a job")
+    verb.add_argument("--sort-into", metavar="DIR", help="copy the images into a folder for each class; with --above, the "
+                      "less sure into _unsure")  # fmt: skip
+    verb.add_argument("--cluster", metavar="auto|ADDRESS", help="run on a Ray cluster; --out is then a folder of Parquet")
+
+
+def _export(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", metavar="MODEL", nargs="?", help="a model file or a run folder")
+    verb.add_argument("--verify", metavar="DIR", help="check an exported folder instead: its hashes, then its answers")
+    verb.add_argument("--format", choices=["onnx", "openvino", "torch"], help="whose file it becomes")
+    verb.add_argument("--precision", default="float32", choices=["float32", "bf16", "int8"], help="(default: float32)")
+    verb.add_argument("--input", default="image", choices=["image", "crops", "tensor"],
+                      help="what the file reads: a decoded image of any size, with the whole preprocessing inside; batches "
+                      "of ready uint8 crops; or normalised float32 tensors (default: image)")  # fmt: skip
+    verb.add_argument("--data", metavar="DATA", help="images to calibrate int8 and to certify on; labels are used if there")
+    verb.add_argument("--max-drop", type=float, default=0.5, metavar="POINTS",
+                      help="accuracy that int8 may cost, in points (default: 0.5)")  # fmt: skip
+    verb.add_argument("--require-faster", action="store_true", help="refuse int8 that isn't 1.1 times as fast here")
+    verb.add_argument("--out", metavar="DIR", help="the folder that is made")
+
+
+def _bench(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("what", choices=["predict"], help="what is measured on this machine")
+    _model(verb)
+    verb.add_argument("--data", metavar="DATA", help="labelled images to measure accuracy on (default: none, time alone)")
+    verb.add_argument("--sizes", type=int, nargs="+", metavar="SIZE", help="other input sizes to measure too: 176 …")
+    verb.add_argument("--out", metavar="FILE.html", help="write the plot of accuracy against latency there")
+
+
+def _demo(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--out", default="resnets-demo", metavar="DIR", help="where it goes (default: resnets-demo)")
+
+
+def _model(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", metavar="MODEL", help="a model file, a run folder or an exported folder")
+
+
+def _engine(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--engine", default="auto", choices=["auto", "openvino", "onnxruntime", "torch"])
+    verb.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16", "int8"])
+    verb.add_argument("--exact", action="store_true", help="decode large JPEGs in full, not at a reduced scale")
+
+
+ARGUMENTS = {
+    "table": _table,
+    "summary": _summary,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "export": _export,
+    "bench": _bench,
+    "demo": _demo,
+}

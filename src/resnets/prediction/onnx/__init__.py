@@ -1,0 +1,1 @@
+"""ONNX: the walk as its graph, preprocessing as its nodes, and the engine of ONNX Runtime."""

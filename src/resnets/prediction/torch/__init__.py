@@ -1,0 +1,1 @@
+"""PyTorch: the engine, and preprocessing as modules; the rule on CUDA."""
