@@ -66,3 +66,13 @@ def summarise(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "loss": cross_entropy(logits, labels),
         "ece": calibration(softmax(logits), labels)[0],
     }
+
+
+def paired_drop(before: np.ndarray, after: np.ndarray, z: float = 1.959964) -> tuple[float, float, float]:
+    """By how much accuracy fell between two answers to the same images, with its 95% interval: (drop, low, high), fractions.
+
+    `before` and `after` say of each image whether it was right. The interval is of the mean of paired differences.
+    """
+    difference = before.astype(np.float64) - after
+    drop, half = float(difference.mean()), z * float(difference.std()) / math.sqrt(len(difference))
+    return drop, drop - half, drop + half

@@ -45,7 +45,7 @@ class Folding:
         """x · scale + shift, a float32 [channels] each: a norm that follows no convolution."""
         raise NotImplementedError
 
-    def conv(self, x: Node, name: str, width: int, kernel: int, stride: int = 1, groups: int = 1) -> Convolution:
+    def conv(self, x: Node, name: str, width: int, kernel: int, stride: int = 1, groups: int = 1) -> Node:
         return Convolution(self.built(x), self.state[f"{name}.weight"], stride, groups)
 
     def norm(self, x: Node, name: str) -> Node:

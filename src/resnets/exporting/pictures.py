@@ -1,0 +1,99 @@
+"""The images that an export is measured on: the user's, with labels where they have some, and synthetic ones."""
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from resnets.data import open_dataset
+from resnets.data.decode import UnreadableImage, read
+from resnets.data.preprocessing import Preprocessing
+from resnets.evaluation import choose
+from resnets.model import Model
+from resnets.prediction.paths import expand
+from resnets.prediction.predictor import Reader
+
+log = logging.getLogger("resnets")
+
+MOST = 10_000  # real images that a certificate measures
+SYNTHETIC = 12
+SHAPES = ((1.14, 1.14), (1.2, 1.7), (1.7, 1.2), (2.1, 1.3), (0.7, 0.9), (1.0, 1.0))  # height, width, of the input's size
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images by the functions that read them, and what they show where that is known."""
+
+    readers: list[Reader]
+    labels: np.ndarray | None = None  # int64 [images], in the model's classes
+    calibration: tuple[Reader, ...] = ()  # images to take int8's scales from: not the measured ones, where there are others
+    name: str = ""
+    part: str = ""  # which of the data's images: test, val, held-out, all
+
+
+def real(model: Model, data: str | os.PathLike[str]) -> Pictures:
+    """The user's images: a dataset, of which the part that `evaluate` would measure; or images without labels.
+
+    Raises ValueError where there are none.
+    """
+    try:
+        dataset = open_dataset(data)
+        part = choose(model, dataset, None)
+        labels = dataset.labels_as(model.classes)[part.indices]
+    except ValueError as error:
+        if not Path(data).exists():
+            raise
+        paths = _spread(list(expand([data])))
+        log.info("%s has no labels (%s): agreement stands for accuracy", data, error)
+        return Pictures([partial(read, Path(path)) for path in paths], name=Path(data).name, part="all")
+    known = _spread(part.indices[labels >= 0].tolist())
+    if not known:
+        raise ValueError(f"{data} has no image of a class that the model knows")
+    others = np.setdiff1d(dataset.splits.get("train", dataset.indices()), known)
+    generator = np.random.default_rng(0)
+    return Pictures(
+        readers=[partial(dataset.images.read, index) for index in known],
+        labels=dataset.labels_as(model.classes)[known],
+        calibration=tuple(partial(dataset.images.read, index) for index in generator.permutation(others).tolist()),
+        name=dataset.name,
+        part=part.name,
+    )
+
+
+def readable(readers: list[Reader] | tuple[Reader, ...], grey: bool, most: int) -> list[np.ndarray]:
+    """The first `most` images that can be read, decoded in full."""
+    found: list[np.ndarray] = []
+    for reader in readers:
+        if len(found) == most:
+            break
+        try:
+            found.append(reader(grey, 0))
+        except UnreadableImage:
+            continue
+    return found
+
+
+def synthetic(how: Preprocessing) -> list[np.ndarray]:
+    """A dozen images of several shapes, smooth and rough, always the same: uint8 [height, width, channels]."""
+    generator = np.random.default_rng(2015)
+    images = []
+    for number in range(SYNTHETIC):
+        tall, wide = SHAPES[number % len(SHAPES)]
+        height, width = max(1, round(tall * how.size)), max(1, round(wide * how.size))
+        cells = 3 + 5 * (number // len(SHAPES))
+        coarse = generator.integers(0, 256, (cells, cells, 3), np.uint8)
+        image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        images.append(np.asarray(image)[:, :, : how.channels])
+    return images
+
+
+def _spread(items: list) -> list:
+    """At most `MOST` of the items, evenly spread."""
+    if len(items) <= MOST:
+        return items
+    log.info("measured on %d of %d images, evenly spread", MOST, len(items))
+    return [items[index * len(items) // MOST] for index in range(MOST)]
