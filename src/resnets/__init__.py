@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from resnets.data.preprocessing import Preprocessing as Preprocessing
     from resnets.demonstration import demo as demo
     from resnets.evaluation import evaluate as evaluate
+    from resnets.exporting import export as export
     from resnets.model import Model as Model
     from resnets.model import load as load
     from resnets.networks import network as network
@@ -31,6 +32,7 @@ _HOMES = {
     "Recipe": "training.recipe",
     "demo": "demonstration",
     "evaluate": "evaluation",
+    "export": "exporting",
     "load": "model",
     "network": "networks",
     "open_dataset": "data",
@@ -40,8 +42,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Architecture", "Model", "Prediction", "Preprocessing", "Recipe", "__version__", "demo", "evaluate", "load", "network",
-    "open_dataset", "predict", "table", "train",
+    "Architecture", "Model", "Prediction", "Preprocessing", "Recipe", "__version__", "demo", "evaluate", "export", "load",
+    "network", "open_dataset", "predict", "table", "train",
 ]  # fmt: skip
 
 

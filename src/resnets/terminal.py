@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -83,6 +84,64 @@ def show_evaluation(figures: dict[str, Any]) -> None:
     worst = sorted(figures["classes"].items(), key=lambda item: item[1]["top1"])[:5]
     said = ", ".join(f"{name} {row['top1']:.1%} of {row['images']}" for name, row in worst)
     out.print(f"weakest classes: {said}", markup=False)
+
+
+def show_certificate(folder: Path, certificate: dict[str, Any]) -> None:
+    """What an export proved, in a few lines."""
+    out = console()
+    measured = certificate.get("real") or certificate["synthetic"]
+    where = f"{measured['data']} ({measured['part']})" if "real" in certificate else "synthetic"
+    out.print(
+        f"{folder}: {certificate['format']} {certificate['precision']}, reads {certificate['input']}; "
+        f"{certificate['files'][certificate['file']]['bytes'] / 1e6:.1f} MB",
+        markup=False,
+    )
+    out.print(
+        f"against the model on {measured['images']:,} {where} images: top-1 agrees on {measured['top1_agreement']:.2%}, "
+        f"a probability differs by {measured['probabilities']['largest']:.2g} at most",
+        markup=False,
+    )
+    if "real" in certificate:
+        accuracy = certificate["real"]["accuracy"]
+        low, high = (100 * share for share in accuracy["interval"])
+        out.print(
+            f"top-1 ({accuracy['of']}) {accuracy['model']:.2%} → {accuracy['export']:.2%}, a drop of "
+            f"{100 * accuracy['drop']:.2f} points (95% interval {low:.2f} to {high:.2f})"
+        )
+    faster = certificate.get("int8_speed_up")
+    speed = certificate["speed"]
+    out.print(
+        f"one image in {speed['latency_ms']:g} ms, {speed['images_per_second']:g} images/s at batch {speed['batch']} here"
+        + (f"; {faster:g} times float32" if faster else "")
+    )
+    out.print(f"{folder / 'predict.py'} runs it alone; {folder / 'certificate.json'} says all of this", markup=False)
+
+
+def show_verified(folder: str, found: dict[str, Any]) -> None:
+    """What `export --verify` found, in a few lines."""
+    out = console()
+    reference = found["reference"]
+    out.print(f"{folder}: {found['files']} files are those that were certified", markup=False)
+    out.print(
+        f"{reference['images']} reference images: top-1 agrees on {reference['top1_agreement']:.0%}, "
+        f"a probability differs by {reference['probabilities']['largest']:.2g} at most"
+    )
+    if "real" in found:
+        real = found["real"]
+        out.print(f"top-1 {real['top1']:.2%} on {real['images']:,} images of {real['data']}, {real['split']}", markup=False)
+
+
+def show_bench(document: dict[str, Any]) -> None:
+    """A row a way of predicting, the fastest last."""
+    where = document["machine"]
+    table = Table(title=f"{where['processor']}, {where['cores']} cores")
+    for name in ("engine", "precision", "input", "latency, ms", "images/s", "batch", "top-1"):
+        table.add_column(name, justify="left" if name in ("engine", "precision") else "right")
+    for row in sorted(document["rows"], key=lambda row: row["images_per_second"]):
+        top1 = "" if row["top1"] is None else f"{row['top1']:.2%}"
+        table.add_row(row["engine"], row["precision"], str(row["size"]), f"{row['latency_ms']:.2f}",
+                      f"{row['images_per_second']:,.1f}", str(row["batch"]), top1)  # fmt: skip
+    console().print(table)
 
 
 def _stage(row: dict[str, Any], index: int, stage: str) -> str:

@@ -29,7 +29,7 @@ def verify(folder: str | os.PathLike[str], data: str | os.PathLike[str] | None =
     exported = open_model(folder)
     if not isinstance(exported, Exported):
         raise ValueError(f"{folder} is a model, not an exported folder")
-    document = json.loads((Path(folder) / CERTIFICATE).read_text(encoding="utf-8"))
+    document = read_certificate(folder)
     _check_hashes(Path(folder), document["files"])
     with np.load(Path(folder) / REFERENCE) as stored:
         images = [stored[name] for name in sorted(stored.files) if name.startswith("image_")]
@@ -42,6 +42,11 @@ def verify(folder: str | os.PathLike[str], data: str | os.PathLike[str] | None =
             f"{found['probabilities']['largest']:.4f}, where {most:.4f} was certified"
         )
     return {"files": len(document["files"]), "reference": found, **_verified_on(exported, document, data)}
+
+
+def read_certificate(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The certificate of an exported folder."""
+    return json.loads((Path(folder) / CERTIFICATE).read_text(encoding="utf-8"))
 
 
 def _check_hashes(folder: Path, files: Mapping[str, Any]) -> None:

@@ -1,13 +1,15 @@
 """A network in int8, by post-training quantisation (NNCF): scales from a few hundred of the user's images, no training."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -36,8 +38,7 @@ def quantised(network: Any, format: str, tensors: Sequence[np.ndarray], identity
         return read_network(format, place)
     nncf = _nncf()
     log.info("quantising on %d images", len(tensors))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of NNCF's own parts
+    with _aside():
         found = nncf.quantize(network, _dataset(nncf, format, tensors), preset=nncf.QuantizationPreset.MIXED,
                               subset_size=len(tensors))  # fmt: skip
     _keep(format, found, place)
@@ -52,8 +53,7 @@ def quantised_with_care(
     nncf = _nncf()
     log.info("quantising with accuracy control on %d images", len(checked))
     judged = nncf.Dataset(list(checked), lambda pair: _entry(format, pair[0]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _aside():
         return nncf.quantize_with_accuracy_control(
             network, _dataset(nncf, format, tensors), judged, validation_fn=_accuracy, max_drop=most,
             preset=nncf.QuantizationPreset.MIXED, subset_size=len(tensors),
@@ -90,6 +90,14 @@ def _nncf() -> ModuleType:
     nncf = need("nncf", "export", "int8")
     nncf.set_log_level(logging.ERROR)
     return nncf
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[None]:
+    """NNCF's progress on standard error, where progress goes, and the warnings of its parts nowhere."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _dataset(nncf: ModuleType, format: str, tensors: Sequence[np.ndarray]) -> Any:
