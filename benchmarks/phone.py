@@ -12,28 +12,12 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import numpy as np
+from models import random_model
+from photos import make_photos
 from PIL import Image
-from start import random_model
 
 import resnets
 from resnets import bench
-
-
-def make_photos(folder: Path, count: int) -> list[Path]:
-    """JPEG files of 4000×3000 pixels: scikit-learn's two sample photos, enlarged, shifted and with noise."""
-    from sklearn.datasets import load_sample_images
-
-    generator = np.random.default_rng(0)
-    paths = []
-    for number in range(count):
-        photo = Image.fromarray(load_sample_images().images[number % 2])
-        left, top = generator.integers(0, 40, 2).tolist()
-        large = np.asarray(photo.resize((4000, 3000), Image.Resampling.BICUBIC, box=(left, top, left + 560, top + 380)))
-        noisy = np.clip(large.astype(np.int16) + generator.normal(0, 6, large.shape).astype(np.int16), 0, 255)
-        paths.append(folder / f"{number:03}.jpg")
-        Image.fromarray(noisy.astype(np.uint8)).save(paths[-1], quality=90)
-    return paths
 
 
 def enlarge(data: resnets.data.Dataset, folder: Path) -> None:

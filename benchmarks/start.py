@@ -11,27 +11,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from models import random_model
 from PIL import Image
 
 from resnets import bench
-from resnets.architecture import named
-from resnets.data.preprocessing import Preprocessing
-from resnets.graph import weight_shapes
-from resnets.model import Model
-
-
-def random_model(name: str, path: Path, size: int = 224) -> Path:
-    """A model file with random weights of the right scale; what they are changes no time."""
-    net = named(name)
-    generator = np.random.default_rng(0)
-    state = {}
-    for key, shape in weight_shapes(net).items():
-        fan = max(1, int(np.prod(shape[1:])))
-        state[key] = generator.normal(0, (2 / fan) ** 0.5, shape).astype(np.float32)
-        if key.endswith("running_var"):
-            state[key] = np.ones(shape, np.float32)
-    classes = tuple(f"class {index}" for index in range(net.classes))
-    return Model(net, classes, Preprocessing(size=size), state).save(path)
 
 
 def main() -> None:

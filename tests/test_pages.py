@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,7 +70,7 @@ def measured_page():
                "classes": {name: {"images": 10, "top1": 0.5} for name in NAMES}, "data": NAMES[0], "engine": "openvino",
                "precision": "float32", "note": ""}  # fmt: skip
     keys = [f"{NAMES[0]}/{index}.jpg" for index in range(50)]
-    return evaluation_page(SimpleNamespace(classes=NAMES), figures, softmax(logits), labels, keys)
+    return evaluation_page(NAMES, figures, softmax(logits), labels, keys)
 
 
 @pytest.mark.parametrize("measured", [True, False])

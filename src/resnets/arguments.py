@@ -10,6 +10,7 @@ Verb = Callable[[argparse.Namespace], int | None]
 TRAIN_OPTIONS = ("model", "init", "recipe", "epochs", "batch_size", "input", "fit", "precision", "val", "seed", "exclude",
                  "workers", "out")  # fmt: skip
 ENGINE_OPTIONS = ("engine", "precision", "exact")
+PREDICT_OPTIONS = ("top", "above", "features", *ENGINE_OPTIONS)
 
 
 def parser(verbs: Mapping[str, Verb]) -> argparse.ArgumentParser:
@@ -81,12 +82,12 @@ def _predict(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--features", action="store_true", help="the pooled vector of each image too")
     _engine(verb)
     verb.add_argument("--preprocessing", metavar="NAME|FILE", help="how images are prepared, for a model that doesn't say: "
-                      "the name of a network or dataset, or a JSON file")  # fmt: skip
+                      "imagenet, cifar10, a JSON file, or as another model says (.safetensors)")  # fmt: skip
     verb.add_argument("--out", metavar="FILE", help="write a table: .parquet, .csv or .jsonl; a killed run goes on when "
                       "the same command is given again")  # fmt: skip
     verb.add_argument("--part", metavar="I/N", help="the I-th of N parts of the images: one a machine or a job")
-    verb.add_argument("--sort-into", metavar="DIR", help="copy the images into a folder for each class; with --above, the "
-                      "less sure into _unsure")  # fmt: skip
+    verb.add_argument("--sort-into", metavar="DIR", help="link or copy the images into a folder for each class; with "
+                      "--above, the less sure into _unsure")  # fmt: skip
     verb.add_argument("--cluster", metavar="auto|ADDRESS", help="run on a Ray cluster; --out is then a folder of Parquet")
 
 

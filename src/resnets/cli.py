@@ -9,8 +9,15 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from resnets.arguments import ENGINE_OPTIONS, TRAIN_OPTIONS, parser
+from resnets.arguments import ENGINE_OPTIONS, PREDICT_OPTIONS, TRAIN_OPTIONS, parser
+
+if TYPE_CHECKING:
+    from resnets.model import Model
+    from resnets.prediction.exported import Exported
+    from resnets.prediction.paths import Part
+    from resnets.prediction.sorting import Sorter
 
 log = logging.getLogger("resnets")
 
@@ -127,27 +134,114 @@ def evaluate(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> int:
     """Say what images show."""
     from resnets import prediction
-    from resnets.prediction.tables import check_table, table_row, write_table
+    from resnets.prediction.exported import open_model
+    from resnets.prediction.paths import Part, listed
+    from resnets.prediction.preparing import prepared
+    from resnets.prediction.sorting import Sorter
 
-    out = None if options.out is None else Path(options.out)
-    if out is not None:
-        check_table(out)
-    how = {name: getattr(options, name) for name in ("top", "above", "engine", "precision", "exact")}
-    answers = prediction.Counted(prediction.predict(options.model, list(options.paths), **how))
-    if out is not None:
-        rows = (table_row(answer.path or "", answer.labels, answer.scores, answer.error) for answer in answers)
-        write_table(out, rows, options.top)
-        log.info("%s: %d rows", out, answers.predicted + answers.failed)
+    if options.cluster is not None:
+        return _predict_on_cluster(options)
+    if options.features and options.out is None and not options.json:
+        raise ValueError("features are numbers by the hundred: write them with --out FILE, or --json")
+    share = None if options.part is None else Part.parse(options.part)
+    model = prepared(open_model(options.model), options.preprocessing)
+    sorter = None if options.sort_into is None else Sorter(options.sort_into, model.classes)
+    if options.out is not None:
+        return _predict_to(options, model, sorter, share)
+    images: Sequence[str] = options.paths
+    if sorter is not None or share is not None:
+        images = listed(options.paths, sort_into=options.sort_into)
+        images = images if share is None else share.of_images(images)
+    how = {name: getattr(options, name) for name in PREDICT_OPTIONS}
+    answers = prediction.predict(model, images, **how)
+    counted = prediction.Counted(answers if sorter is None else sorter.passing(answers))
     if options.json:
         from resnets import terminal
 
-        written = {"out": str(out), "predicted": answers.predicted, "failed": answers.failed}
-        terminal.print_json([answer.to_json() for answer in answers] if out is None else written)
-    elif out is None:
-        for answer in answers:
+        terminal.print_json([answer.to_json() for answer in counted])
+    else:
+        for answer in counted:
             said = "  ".join(f"{label} {score:.1%}" for label, score in answer.top(options.top))
             print(f"{answer.path}: {said or answer.error or 'nothing above the score'}")
-    return answers.status()
+    if sorter is not None:
+        sorter.say()
+    return counted.status()
+
+
+def _predict_to(
+    options: argparse.Namespace, model: "Model | Exported", sorter: "Sorter | None", share: "Part | None"
+) -> int:
+    """`predict` with --out."""
+    from resnets import prediction, terminal
+    from resnets.prediction.paths import listed
+    from resnets.prediction.sorting import sort_table
+    from resnets.prediction.tables import Layout, check_table
+
+    check_table(Path(options.out), options.features)
+    images = listed(options.paths, out=options.out, part=share, sort_into=options.sort_into)
+    how = {name: getattr(options, name) for name in PREDICT_OPTIONS}
+    written = prediction.predict_to(model, images, options.out, part=options.part, **how)
+    if sorter is not None:
+        layout = Layout(written.out.suffix, options.top, options.features)
+        sort_table(written.out, layout, images if share is None else share.of_images(images), sorter)
+        sorter.say()
+    if options.json:
+        terminal.print_json({**written.to_json(), **({} if sorter is None else {"sorted": sorter.to_json()})})
+    return written.status()
+
+
+def _predict_on_cluster(options: argparse.Namespace) -> int:
+    """`predict` with --cluster."""
+    from resnets import terminal
+    from resnets.prediction.cluster import predict_on_cluster
+    from resnets.prediction.exported import open_model
+    from resnets.prediction.preparing import prepared
+
+    if options.sort_into is not None:
+        raise ValueError("--sort-into links and copies files on this machine; with --cluster, leave it out")
+    model = options.model
+    if options.preprocessing is not None:
+        model = prepared(open_model(model), options.preprocessing)
+    how = {name: getattr(options, name) for name in (*PREDICT_OPTIONS, "part")}
+    written = predict_on_cluster(model, options.paths, options.out, cluster=options.cluster, **how)
+    if options.json:
+        terminal.print_json(written.to_json())
+    return written.status()
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a model as another runtime's file, with proof that it predicts the same; or check such a folder."""
+    from resnets import exporting, terminal
+
+    if options.verify is not None:
+        found = exporting.verify(options.verify, options.data)
+        if options.json:
+            terminal.print_json(found)
+        else:
+            terminal.show_verified(options.verify, found)
+        return
+    for name in ("model", "format", "out"):
+        if getattr(options, name) is None:
+            raise ValueError(f"export needs {'MODEL' if name == 'model' else f'--{name}'}; or --verify DIR")
+    names = ("format", "precision", "input", "data", "max_drop", "require_faster")
+    folder = exporting.export(options.model, options.out, **{name: getattr(options, name) for name in names})
+    certificate = exporting.read_certificate(folder)
+    if options.json:
+        terminal.print_json({"out": str(folder), **certificate})
+    else:
+        terminal.show_certificate(folder, certificate)
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Measure this machine: how fast a model runs here, with which engine and precision, and how good it then is."""
+    from resnets import terminal
+    from resnets.bench.prediction import bench_predict
+
+    document = bench_predict(options.model, options.data, options.sizes or (), options.out)
+    if options.json:
+        terminal.print_json(document)
+    else:
+        terminal.show_bench(document)
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -164,4 +258,4 @@ def demo(options: argparse.Namespace) -> None:
         print(f"{found[name]}: {said}")
 
 
-VERBS = {verb.__name__: verb for verb in (table, summary, train, evaluate, predict, demo)}
+VERBS = {verb.__name__: verb for verb in (table, summary, train, evaluate, predict, export, bench, demo)}

@@ -20,8 +20,8 @@ from resnets.exporting.pictures import synthetic
 from resnets.files import write_bytes
 from resnets.model import Model
 from resnets.pages.bench import prediction_page
-from resnets.prediction.engines import openvino_precision
 from resnets.prediction.exported import Exported, open_model
+from resnets.prediction.openvino.engine import capabilities
 from resnets.prediction.predictor import Predictor
 from resnets.prediction.timing import latency, throughput
 
@@ -97,7 +97,7 @@ def _candidates(
 
 def _offered() -> Iterator[tuple[str, str]]:
     """The engines that are installed, with the precisions that are native here."""
-    bf16 = openvino_precision("bf16") == "bf16"
+    bf16 = "BF16" in capabilities()
     for engine, module in (("openvino", "openvino"), ("onnxruntime", "onnxruntime"), ("torch", "torch")):
         if importlib.util.find_spec(module) is None:
             log.info("%s isn't installed", module)

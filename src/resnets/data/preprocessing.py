@@ -4,9 +4,12 @@ An image goes through two steps. `crop` resizes it and cuts it to a square, stil
 that the network reads. An engine may do the second inside its graph.
 """
 
+import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
@@ -89,6 +92,35 @@ class Preprocessing:
         if unknown:
             raise ValueError(f"unknown preprocessing field {unknown[0]!r}")
         return cls(**document)
+
+
+NAMED = {
+    "imagenet": Preprocessing(),
+    "cifar10": Preprocessing(size=32, crop=1.0, mean=(0.4914, 0.4822, 0.4465), deviation=(0.247, 0.2435, 0.2616)),
+}
+
+
+def named_preprocessing(given: str | os.PathLike[str]) -> Preprocessing:
+    """The preprocessing of a name, or of a JSON file with the fields of `Preprocessing`; those left out have its defaults.
+
+    Raises ValueError, with the names there are, for another name or a file that says none.
+    """
+    if str(given) in NAMED:
+        return NAMED[str(given)]
+    path = Path(given)
+    if path.suffix != ".json":
+        raise ValueError(
+            f"a preprocessing is {', '.join(NAMED)}, a .json file or a model's .safetensors, not {str(given)!r}"
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError(f"it is a JSON object of {', '.join(field.name for field in fields(Preprocessing))}")
+        return Preprocessing.from_json(document)
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} says no preprocessing: {error}") from None
 
 
 def crop(image: np.ndarray, how: Preprocessing) -> np.ndarray:

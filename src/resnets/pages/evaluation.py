@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from resnets import metrics
-from resnets.model import Model
 from resnets.pages.charts import matrix, reliability
 from resnets.pages.shell import figures, page, section, table
 
@@ -14,10 +13,10 @@ MATRIX_CLASSES = 30  # with more, the confused pairs are listed alone
 
 
 def evaluation_page(
-    model: Model, measured: Mapping[str, Any], probabilities: np.ndarray, labels: np.ndarray, keys: Sequence[str]
+    names: Sequence[str], measured: Mapping[str, Any], probabilities: np.ndarray, labels: np.ndarray, keys: Sequence[str]
 ) -> str:
-    """A self-contained HTML page. `probabilities` float32 [images, classes], `labels` int64 [images], `keys` their paths."""
-    names = model.classes
+    """A self-contained HTML page. `names` are the model's classes, `probabilities` float32 [images, classes], `labels` int64
+    [images], `keys` their paths."""
     predicted = probabilities.argmax(1)
     counts = metrics.confusion(predicted, labels, len(names))
     low, high = measured["interval"]

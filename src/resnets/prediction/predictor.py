@@ -9,11 +9,10 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,10 +23,10 @@ from resnets.data.preprocessing import Preprocessing, crop, normalise
 from resnets.model import Model
 from resnets.prediction.engines import Engine
 from resnets.prediction.exported import Exported, compiled, settled
+from resnets.prediction.timing import BATCH, Plan, identity, measured_plan, plan_for, usual_plan
 
 log = logging.getLogger("resnets")
 
-BATCH = 8
 Reader = Callable[[bool, int], np.ndarray]  # (grey, least) → uint8 [height, width, channels], as `decode`
 Source = str | os.PathLike[str] | bytes | np.ndarray | Image.Image | Reader
 
@@ -39,13 +38,6 @@ class Output:
     logits: np.ndarray | None = None  # float32 [classes]
     features: np.ndarray | None = None  # float32 [features]
     error: str | None = None
-
-
-class Plan(NamedTuple):
-    """How the cores are used; changes no number but for the engine's rounding."""
-
-    lanes: int  # calls of the engine at the same time
-    batch: int  # images in a call
 
 
 class Predictor:
@@ -80,10 +72,12 @@ class Predictor:
         self._engines: dict[int, Engine] = {}
         log.info("engine %s, %s%s", self.engine, self.precision, ", JPEGs decoded in full" if exact else "")
 
-    def __call__(self, sources: Iterable[Source]) -> Iterator[Output]:
+    def __call__(self, sources: Iterable[Source]) -> Generator[Output]:
         """One `Output` a source, in the order of the sources; at most a few batches are in memory at a time."""
         remaining = iter(sources)
         first = list(itertools.islice(remaining, 2 * self.usual.lanes * self.usual.batch))
+        if not self.fixed and len(first) == 2 * self.usual.lanes * self.usual.batch:
+            self.usual = usual_plan(self.identity)  # many: as they were measured to be fastest, if they were
         plan = self.usual if self.fixed else plan_for(len(first), self.usual)
         engine = self.compiled(plan.lanes)
         remaining = itertools.chain(first, remaining)
@@ -102,6 +96,19 @@ class Predictor:
                     yield from outputs
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def tune(self) -> Plan:
+        """Measure, in some seconds, what is fastest here for many images, and remember it for model and machine."""
+        if not self.fixed and self.reads != "image":
+            square = np.zeros((self.how.size, self.how.size, self.how.channels), np.uint8)
+            example = square if self.reads == "images" else normalise(square[None], self.how)[0]
+            self.usual = measured_plan(self.identity, self.compiled, example)
+        return self.usual
+
+    @property
+    def identity(self) -> str:
+        """What a plan is remembered for."""
+        return identity(self.model.sha256, self.engine, self.precision, str(self.how.size))
 
     def compiled(self, lanes: int) -> Engine:
         """The engine for that many calls at a time; compiled once."""
@@ -147,10 +154,3 @@ class Predictor:
         if callable(source):
             return source(grey, least)
         return read(Path(source), grey, least)
-
-
-def plan_for(images: int, usual: Plan) -> Plan:
-    """The plan for that many images: few have all cores one by one, some are shared out evenly, many have the usual."""
-    if images < 2 * usual.lanes:
-        return Plan(1, 1)
-    return Plan(usual.lanes, min(usual.batch, -(-images // (2 * usual.lanes))))

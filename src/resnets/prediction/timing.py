@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,13 @@ def throughput(engine: Engine, batch: np.ndarray, images: int, seconds: float = 
     return sum(calls) * images / (time.perf_counter() - began)
 
 
+def plan_for(images: int, usual: Plan) -> Plan:
+    """The plan for that many images: few have all cores one by one, some are shared out evenly, many have the usual."""
+    if images < 2 * usual.lanes:
+        return Plan(1, 1)
+    return Plan(usual.lanes, min(usual.batch, -(-images // (2 * usual.lanes))))
+
+
 def usual_plan(identity: str) -> Plan:
     """The plan for many images: the measured one where `measured_plan` was here before, else a lane a core."""
     try:
@@ -98,5 +106,5 @@ def identity(model: str, *settings: str) -> str:
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
 
 
-def _remembered(identity: str):
+def _remembered(identity: str) -> Path:
     return cache_folder() / "plans" / f"{identity}.json"

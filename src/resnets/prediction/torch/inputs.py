@@ -1,5 +1,6 @@
 """The network as a module for `torch.export`: preprocessing inside, probabilities out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,17 +54,28 @@ class OfImage(OfTensor):
 
     def square(self, planes: Tensor) -> Tensor:
         """The part of the image that the network sees, whole levels: [1, channels, height, width] → […, size, size]."""
-        how = self.how
-        at = place(planes.shape[2], planes.shape[3], how, torch.sym_min, torch.sym_max)
+        if self.how.fit == "pad":
+            return self.padded(planes)
+        at = place(planes.shape[2], planes.shape[3], self.how, torch.sym_min, torch.sym_max)
         resized = self.resized(planes, at.height, at.width)
-        if how.fit == "squash":
+        if self.how.fit == "squash":
             return resized
-        if how.fit == "crop":
-            square = torch.arange(how.size, device=planes.device)  # by index: a slice would be fixed to the example's case
-            return resized.index_select(2, square + at.top).index_select(3, square + at.left)
-        fill = torch.tensor(how.fill, dtype=torch.float32).view(1, -1, 1, 1)
-        edges = [at.left, how.size - at.left - at.width, at.top, how.size - at.top - at.height]
-        return F.pad(resized.float() - fill, edges) + fill
+        square = torch.arange(self.how.size, device=planes.device)  # by index: a slice would be fixed to the example's case
+        return resized.index_select(2, square + at.top).index_select(3, square + at.left)
+
+    def padded(self, planes: Tensor) -> Tensor:
+        """The whole image on a square. The place is computed in tensors: as symbols it took the exporter minutes."""
+        size = self.how.size
+        height, width = (torch.scalar_tensor(length, dtype=torch.int64) for length in planes.shape[2:])
+        at = place(height, width, self.how, _both(torch.minimum), _both(torch.maximum))
+        resized = self.resized(planes, _known(at.height, size), _known(at.width, size)).float()
+        inside = []
+        for axis, first, length in ((2, at.top, at.height), (3, at.left, at.width)):
+            index = torch.arange(size) - first
+            inside.append((index >= 0) & (index < length))
+            resized = resized.index_select(axis, index.clamp(torch.zeros_like(length), length - 1))
+        fill = torch.tensor(self.how.fill, dtype=torch.float32).view(1, -1, 1, 1)
+        return torch.where(inside[0][:, None] & inside[1], resized, fill)
 
     def resized(self, planes: Tensor, height: Any, width: Any) -> Tensor:
         """Interpolated as Pillow does with antialias: across, then down, to whole levels after each."""
@@ -74,6 +86,19 @@ class OfImage(OfTensor):
         for size in ([planes.shape[2], width], [height, width]) if self.how.antialias else ([height, width],):
             y = F.interpolate(y, size, mode=mode, antialias=self.how.antialias, align_corners=False).round().clamp(0, 255)
         return y
+
+
+def _both(operation: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Any], Tensor]:
+    """An operation of two tensors, for numbers too."""
+    return lambda a, b: operation(torch.as_tensor(a), torch.as_tensor(b))
+
+
+def _known(length: Tensor, most: int) -> Any:
+    """A whole number that the exporter knows to be from 1 to `most`."""
+    number = length.item()
+    torch._check(number >= 1)
+    torch._check(number <= most)
+    return number
 
 
 KINDS: dict[str, type[OfTensor]] = {"image": OfImage, "images": OfImages, "tensor": OfTensor}
