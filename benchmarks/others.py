@@ -18,7 +18,6 @@ from torchvision import transforms
 
 from resnets import machine
 
-BATCH = 32
 CHILD = Path(__file__).with_name("in_keras.py")
 
 
@@ -41,8 +40,9 @@ class Plain:
 
     autocast = channels_last = False
 
-    def __init__(self, network: str, state: dict[str, np.ndarray], classes: Sequence[str]) -> None:
+    def __init__(self, network: str, state: dict[str, np.ndarray], classes: Sequence[str], batch: int) -> None:
         self.classes = classes
+        self.batch = batch
         self.model: Any = torchvision.models.get_model(network)
         self.model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
         self.model.eval()
@@ -57,7 +57,7 @@ class Plain:
         photos = Photos(list(itertools.islice(itertools.cycle(paths), count)), self.transform)
         labels = []
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-            for batch in DataLoader(photos, BATCH, num_workers=machine.cores()):
+            for batch in DataLoader(photos, self.batch, num_workers=machine.cores()):
                 images = batch.to(memory_format=torch.channels_last) if self.channels_last else batch
                 labels += [self.classes[index] for index in self.model(images).argmax(1).tolist()]
         return labels
@@ -66,10 +66,11 @@ class Plain:
 class Best(Plain):
     """The same with the best settings: torch.compile, channels last, bf16 where it is native."""
 
+    settings = "torch.compile, channels last"
     channels_last = True
 
-    def __init__(self, network: str, state: dict[str, np.ndarray], classes: Sequence[str]) -> None:
-        super().__init__(network, state, classes)
+    def __init__(self, network: str, state: dict[str, np.ndarray], classes: Sequence[str], batch: int) -> None:
+        super().__init__(network, state, classes, batch)
         self.autocast = machine.fast_bf16()
         self.model = torch.compile(self.model.to(memory_format=torch.channels_last))
 
@@ -77,10 +78,11 @@ class Best(Plain):
 class Timm:
     """timm's own inference: its loader with the model's own preprocessing, as its inference.py does, in float32."""
 
-    def __init__(self, network: str, state: dict[str, np.ndarray], classes: Sequence[str]) -> None:
+    def __init__(self, network: str, state: dict[str, np.ndarray], classes: Sequence[str], batch: int) -> None:
         import timm  # here, since it takes seconds that --quick hasn't
 
         self.classes = classes
+        self.batch = batch
         self.model = timm.create_model(network)
         self.model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
         self.model.eval()
@@ -95,7 +97,7 @@ class Timm:
         dataset: Any = ImageDataset(paths[0].parent)
         dataset.reader.samples = list(itertools.islice(itertools.cycle(dataset.reader.samples), count))
         loader: Any = create_loader(
-            dataset, batch_size=BATCH, num_workers=machine.cores(), device=torch.device("cpu"),
+            dataset, batch_size=self.batch, num_workers=machine.cores(), device=torch.device("cpu"),
             **resolve_data_config(model=self.model),
         )  # fmt: skip
         labels = []

@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import openvino as ov
 import simplejpeg
 import torch
+from photos import make_photos
 from torchvision.transforms.v2 import functional
 
 from resnets import machine
@@ -25,8 +26,35 @@ from resnets.prediction.openvino.graph import graph
 from resnets.prediction.openvino.inputs import of_images
 from resnets.prediction.predictor import Predictor, Source
 
-BATCHES = (1, 4, 8, 16, 32)  # that are tried
+SMALL, LARGE, CROPS = "500×375", "4000×3000", "ready crops"  # the images that there are
+BATCHES = (1, 4, 8, 16, 32)  # that are tried by hand
+MOST = 32  # images in a batch of any way
 LATENCY_ROUNDS, LATENCY_CALLS = 10, 20
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is measured on."""
+
+    folder: Path
+    quick: bool
+    small: list[Path]
+    large: list[Path]
+    crops: np.ndarray  # of the small ones: uint8 [a multiple of MOST, 224, 224, 3]
+
+    @classmethod
+    def make(cls, folder: Path, quick: bool) -> "Material":
+        """Make the photos."""
+        small = make_photos(folder / "small", 64 if quick else 1000, (500, 375), 75)
+        large = make_photos(folder / "large", 16 if quick else 100)
+        count = -(-len(small) // MOST) * MOST
+        crops = [our_crop(path, Preprocessing()) for path in itertools.islice(itertools.cycle(small), count)]
+        return cls(folder, quick, small, large, np.stack(crops))
+
+    @property
+    def batch(self) -> int:
+        """Images in a batch of a DataLoader."""
+        return 16 if self.quick else MOST
 
 
 class Ours:
@@ -36,13 +64,13 @@ class Ours:
         self.classes = model.classes
         self.predictor = Predictor(model, engine="openvino", precision=precision)
 
-    def run(self, sources: Sequence[Source], count: int) -> list[str]:
+    def run(self, sources: Sequence[Source] | np.ndarray, count: int) -> list[str]:
         """The labels of so many images, from the first again where there are fewer."""
         outputs = self.predictor(itertools.islice(itertools.cycle(sources), count))
         return [prediction(None, output, self.classes, Wanted(top=1)).labels[0] for output in outputs]
 
 
-class OpenVINO:
+class ByHand:
     """The graph that we run, of uint8 crops with normalisation inside, driven by hand as OpenVINO's guide says to."""
 
     def __init__(self, model: Model | Exported, precision: str, hint: str = "THROUGHPUT", batch: int = 1) -> None:
@@ -79,16 +107,16 @@ class OpenVINO:
         self.labels[first : first + self.batch] = [self.classes[index] for index in likeliest]
 
 
-def best_openvino(model: Model | Exported, precision: str, crops: np.ndarray) -> OpenVINO:
+def best_by_hand(model: Model | Exported, precision: str, material: Material) -> ByHand:
     """The batch that is fastest by hand, of a few."""
     speeds: dict[int, float] = {}
-    for batch in BATCHES:
-        way = OpenVINO(model, precision, batch=batch)
-        way.run(crops, 32)
+    for batch in BATCHES[::2] if material.quick else BATCHES:
+        way = ByHand(model, precision, batch=batch)
+        way.run(material.crops, batch)
         began = time.perf_counter()
-        way.run(crops, 32)
+        way.run(material.crops, MOST)
         speeds[batch] = time.perf_counter() - began
-    return OpenVINO(model, precision, batch=min(speeds, key=lambda batch: speeds[batch]))
+    return ByHand(model, precision, batch=min(speeds, key=lambda batch: speeds[batch]))
 
 
 def ready(model: Model | Exported) -> Model | Exported:
@@ -99,10 +127,10 @@ def ready(model: Model | Exported) -> Model | Exported:
 
 def latencies(model: Model, precision: str, square: np.ndarray) -> dict[str, list[float]]:
     """Seconds of single calls, a crop in and a label out: our `Predictor`, and a request by hand; in turns."""
-    ours, raw = Ours(ready(model), precision), OpenVINO(model, precision, "LATENCY")
+    ours, raw = Ours(ready(model), precision), ByHand(model, precision, "LATENCY")
     ways: dict[str, Callable[[], object]] = {
         "ours, one ready crop": lambda: ours.run([square], 1),
-        "OpenVINO by hand, one ready crop": lambda: raw.one(square),
+        "by hand, one ready crop": lambda: raw.one(square),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(LATENCY_ROUNDS + 1):

@@ -1,130 +1,56 @@
-"""JPEG files to labels, beside the ways of others and beside what decoding and arithmetic allow. ResNet-50 and ResNet-18.
+"""JPEG files to labels, beside the ways of others and beside what decoding and arithmetic allow: ResNet-50 and ResNet-18.
 
     python benchmarks/predict.py [--quick] [--no-int8] [--json] [--out FILE]
 
-Random weights; 1,000 photos of 500×375 pixels and 100 of 4000×3000. Every way gets the same files, is loaded and
-warmed up first, and is timed in turn with the others, at least three seconds at a time. The ways:
+It needs `pip install ".[dev,convert]"`. Random weights; 1,000 photos of 500×375 pixels and 100 of 4000×3000. Every way has
+the same files, is loaded and warmed up first, and is timed in turn with the others, three seconds or more each time.
 
 - plain: the script that most people write: Pillow, torchvision's transforms, a DataLoader, eager float32
 - best: the same with torch.compile, channels last, and bf16 where it is native
-- timm: its own inference, with its model's own preprocessing
-- Keras: `image_dataset_from_directory` and `predict`, in a process of its own; its ResNet-50 strides in the first 1×1
-- OpenVINO by hand: ready crops to labels, by the fastest of five batches in an AsyncInferQueue. The graph is the very one
+- timm: its own loader, with its model's own preprocessing
+- Keras: `image_dataset_from_directory` and `predict`, in a process of its own
+- by hand: ready crops to labels in OpenVINO, the fastest of a few batches in an AsyncInferQueue. The graph is the very one
   that we run, so what differs is the code that drives it
-- ours: `resnets.predict`, on files and on ready crops
-- the limit: 1 / (1 / decoding + 1 / arithmetic), either alone on every core: decoding by the faster of two ways, arithmetic
-  by OpenVINO by hand
+- ours: what `resnets.predict` does, of files and of ready crops
+- limit: 1 / (1 / decoding + 1 / by hand), each measured alone on every core; decoding is the faster of two ways
 
-Networks are torchvision's, "v1.5". "native" precision is bf16 where the processor multiplies it, else float32. `--quick`
-leaves out best, timm, Keras, ResNet-18 and much of the images.
+Precisions are float32, bf16 where the processor multiplies it, and int8; ratios "bf16" are of float32 elsewhere, and the
+first row says so. `--quick` has 64 and 16 photos and leaves out best (torch.compile alone takes a minute), timm, Keras and
+ResNet-18. Speeds are images a second: median, least and most of the rounds.
 """
 
 import argparse
 import contextlib
-import math
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from models import random_model
-from others import BATCH, Best, Keras, Plain, Timm
-from ours import Ours, best_openvino, decoded, latencies, our_crop, ready, their_crop
-from photos import make_photos
+from others import Best, Keras, Plain, Timm
+from ours import CROPS, LARGE, SMALL, Material, Ours, best_by_hand, decoded, latencies, our_crop, ready, their_crop
+from timed import Way
 
 import resnets
 from resnets import bench, machine
 from resnets.model import Model
 from resnets.prediction.exported import Exported, open_model
 
-LEAST = 3.0  # seconds of each timed stretch
-CALIBRATION = 64  # photos for int8's scales
-SMALL, LARGE, CROPS = "500×375", "4000×3000", "ready crops"
-
-
-@dataclass
-class Way:
-    """A way to label images, and the speeds that it had."""
-
-    name: str
-    run: Callable[[int], list[str]]  # so many images → their labels
-    about: dict[str, Any]  # network, precision and what the images are, for the row
-    least: int  # images of a stretch
-    count: int = 0
-    labels: list[str] = field(default_factory=list)  # of the first images
-    rates: list[float] = field(default_factory=list)  # images a second
-
-    def warm_up(self) -> None:
-        """Run it, and settle how many images take long enough to be timed."""
-        self.labels = self.run(BATCH)
-        count, seconds = BATCH, 0.0
-        while seconds < LEAST / 4:
-            count = count if seconds == 0 else 4 * count
-            began = time.perf_counter()
-            self.run(count)
-            seconds = time.perf_counter() - began
-        self.count = max(whole(self.least), whole(1.15 * LEAST * count / seconds))
-
-    def stretch(self) -> None:
-        """One timed stretch."""
-        began, done = time.perf_counter(), 0
-        while done == 0 or time.perf_counter() - began < LEAST:
-            self.run(self.count)
-            done += self.count
-        self.rates.append(done / (time.perf_counter() - began))
-
-    @property
-    def speed(self) -> float:
-        """The median of its images a second."""
-        return statistics.median(self.rates)
-
-    def row(self, plain: list[str]) -> dict[str, Any]:
-        """The results, with the share of labels that are as plain's."""
-        same = {"labels_as_plain": float(np.mean([a == b for a, b in zip(self.labels, plain, strict=True)]))}
-        return {
-            "name": self.name, "images_per_second": self.speed, "least": min(self.rates), "most": max(self.rates),
-            "n": len(self.rates), "images": self.count, **self.about, **(same if self.about.get("same weights") else {}),
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is measured on."""
-
-    folder: Path
-    small: list[Path]
-    large: list[Path]
-    crops: np.ndarray  # of the small ones: uint8 [images, 224, 224, 3], a multiple of BATCH
-
-    @classmethod
-    def make(cls, folder: Path, quick: bool) -> "Material":
-        """Make the photos."""
-        small = make_photos(folder / "small", 64 if quick else 1000, (500, 375), 75)
-        large = make_photos(folder / "large", 16 if quick else 100)
-        how = resnets.Preprocessing()
-        crops = [our_crop(path, how) for path in small]
-        return cls(folder, small, large, np.stack([crops[index % len(crops)] for index in range(whole(len(crops)))]))
-
-
-def whole(images: float) -> int:
-    """So many images or a few more: whole batches."""
-    return BATCH * math.ceil(images / BATCH)
+NETWORKS = {"resnet50": "resnet50-v1.5", "resnet18": "resnet18"}  # torchvision's name → ours of the same network
+Models = Mapping[str, Model | Exported]  # by precision
 
 
 def int8(model: Model, name: str, material: Material) -> Exported:
     """The model in int8, by our export, calibrated on a few of the photos."""
     photos = material.folder / "calibration"
     photos.mkdir(exist_ok=True)
-    for path in material.small[:CALIBRATION]:
+    for path in material.small[: 16 if material.quick else 64]:
         shutil.copy(path, photos)
     out = material.folder / f"{name}-int8"
     resnets.export(model, out, format="openvino", precision="int8", input="crops", data=photos, max_drop=100.0)
@@ -133,135 +59,114 @@ def int8(model: Model, name: str, material: Material) -> Exported:
     return exported
 
 
-def our_ways(models: dict[str, Model | Exported], material: Material, about: dict[str, Any]) -> Iterator[Way]:
-    """OpenVINO by hand and ours, in each precision that there is; large photos in the native one."""
+def our_ways(models: Models, material: Material) -> Iterator[Way]:
+    """By hand and ours, in each precision that there is; large photos in the native one."""
     for precision, model in models.items():
-        said = {**about, "precision": precision}
-        files, crops = Ours(model, precision), Ours(ready(model), precision)
-        raw = best_openvino(model, precision, material.crops)
-        yield Way(f"OpenVINO by hand, {precision}", partial(raw.run, material.crops),
-                  {**said, "of": CROPS, "batch": raw.batch}, len(material.crops))  # fmt: skip
-        yield Way(f"ours, {precision}, {CROPS}", partial(crops.run, list(material.crops)), {**said, "of": CROPS}, 0)
-        yield Way(f"ours, {precision}, {SMALL}", partial(files.run, material.small),
-                  {**said, "of": SMALL}, len(material.small))  # fmt: skip
+        raw = best_by_hand(model, precision, material)
+        yield Way("by hand", raw.run, material.crops, CROPS, precision, {"batch": raw.batch})
+        if precision == machine.precision() or not material.quick:
+            yield Way("ours", Ours(ready(model), precision).run, material.crops, CROPS, precision)
+        ours = Ours(model, precision)
+        yield Way("ours", ours.run, material.small, SMALL, precision)
         if precision == machine.precision():
-            yield Way(f"ours, {precision}, {LARGE}", partial(files.run, material.large),
-                      {**said, "of": LARGE}, len(material.large))  # fmt: skip
+            yield Way("ours", ours.run, material.large, LARGE, precision)
 
 
-def other_ways(network: str, model: Model, material: Material, quick: bool, about: dict[str, Any]) -> Iterator[Way]:
-    """The ways of others; a DataLoader's images are at least a batch for each worker, that none is idle."""
-    made = (network, dict(model.state), model.classes)
-    floats = {**about, "precision": "float32"}
-    workers = BATCH * machine.cores()
+def other_ways(network: str, model: Model, material: Material) -> Iterator[Way]:
+    """The ways of others that are for this network."""
+    made = (network, dict(model.state), model.classes, material.batch)
     plain = Plain(*made)
-    small = {**floats, "of": SMALL}
-    yield Way("plain, " + SMALL, partial(plain.run, material.small), small, max(workers, len(material.small)))
-    if network == "resnet18":
-        return
-    yield Way("plain, " + LARGE, partial(plain.run, material.large), {**floats, "of": LARGE},
-              max(workers, len(material.large)))  # fmt: skip
-    if quick:
-        return
-    best = Best(*made)
-    settings = {**small, "precision": machine.precision(), "settings": "torch.compile, channels last"}
-    yield Way("best, " + SMALL, partial(best.run, material.small), settings, max(workers, len(material.small)))
-    other = {**small, "same weights": False}
-    yield Way("timm, " + SMALL, partial(Timm(*made).run, material.small), other, max(workers, len(material.small)))
+    yield Way("plain", plain.run, material.small, SMALL, "float32", {"batch": plain.batch})
+    if network == "resnet50":
+        yield Way("plain", plain.run, material.large, LARGE, "float32", {"batch": plain.batch})
+    if network == "resnet50" and not material.quick:
+        best = Best(*made)
+        yield Way("best", best.run, material.small, SMALL, machine.precision(), {"settings": best.settings})
+        yield Way("timm", Timm(*made).run, material.small, SMALL, "float32", same=False)
 
 
 def decoding_ways(material: Material) -> Iterator[Way]:
-    """Files to ready crops, no network: two ways."""
-    for name, one in (("simplejpeg and torchvision", their_crop), ("ours", our_crop)):
-        about = {"of": SMALL, "precision": "uint8", "network": "none"}
-        yield Way(f"decoding, {name}", partial(decoded, one, material.small), about, len(material.small))
+    """Files to ready crops, without a network: two ways."""
+    yield Way("decoding, ours", partial(decoded, our_crop), material.small, SMALL, "uint8")
+    yield Way("decoding, simplejpeg and torchvision", partial(decoded, their_crop), material.small, SMALL, "uint8")
 
 
-def measured(network: str, material: Material, options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def measured(network: str, material: Material, with_int8: bool) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Rows and ratios of one network."""
-    file = random_model(f"{network}-v1.5" if network == "resnet50" else network, material.folder / f"{network}.safetensors")
-    model = resnets.load(file)
-    precisions = dict.fromkeys(("float32", machine.precision()))
-    models: dict[str, Model | Exported] = dict.fromkeys(precisions, model)
-    if options.int8:
+    model = resnets.load(random_model(NETWORKS[network], material.folder / f"{network}.safetensors"))
+    models: dict[str, Model | Exported] = {"float32": model, machine.precision(): model}
+    if with_int8:
         models["int8"] = int8(model, network, material)
-    about = {"network": network, "same weights": True}
     with contextlib.ExitStack() as stack:
-        ways = [*other_ways(network, model, material, options.quick, about), *our_ways(models, material, about),
-                *decoding_ways(material)]  # fmt: skip
-        if network == "resnet50" and not options.quick:
+        ways = [*other_ways(network, model, material), *our_ways(models, material), *decoding_ways(material)]
+        if network == "resnet50" and not material.quick:
             keras = Keras(material.small[0].parent)
             stack.callback(keras.close)
-            said = {"network": "resnet50, stride in 1×1", "precision": "float32", "of": SMALL}
-            ways.append(Way("Keras, " + SMALL, partial(keras.run, material.small), said, len(material.small)))
+            about = {"settings": "Keras's ResNet-50, which strides in the first 1×1"}
+            ways.append(Way("Keras", keras.run, material.small, SMALL, "float32", about, same=False))
         for way in ways:
-            way.warm_up()
-        bench.interleaved({way.name: way.stretch for way in ways}, 3 if options.quick else 5)
-    speeds = {way.name: way.speed for way in ways}
+            way.warm_up(material.batch)
+        bench.interleaved({way.title: way.stretch for way in ways}, 3 if material.quick else 5)
+    speeds = {way.title: way.speed for way in ways}
+    rows = [{**way.row(next(other.labels for other in ways if other.images == way.images or way.images == CROPS)),
+             "network": network} for way in ways]  # fmt: skip
     limits = {precision: limit(speeds, precision) for precision in models}
-    rows = [way.row(ways[0].labels) for way in ways]
-    rows += [
-        {"name": f"limit, {precision}", "images_per_second": speed, "of": SMALL, "network": network, "precision": precision}
-        for precision, speed in limits.items()
-    ]
-    return rows, compared(speeds, limits)
+    rows += [{"name": f"limit, {precision}", "images_per_second": speed, "precision": precision, "network": network}
+             for precision, speed in limits.items()]  # fmt: skip
+    return rows, ratios_of(speeds, limits)
 
 
-def limit(speeds: dict[str, float], precision: str) -> float:
+def limit(speeds: Mapping[str, float], precision: str) -> float:
     """Images a second if decoding and arithmetic cost what they cost alone, and nothing else cost anything."""
     decoding = max(speed for name, speed in speeds.items() if name.startswith("decoding"))
-    return 1 / (1 / decoding + 1 / speeds[f"OpenVINO by hand, {precision}"])
+    return 1 / (1 / decoding + 1 / speeds[f"by hand, {CROPS}, {precision}"])
 
 
-def compared(speeds: dict[str, float], limits: dict[str, float]) -> dict[str, float]:
+def ratios_of(speeds: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
     """The ratios, of medians."""
     native = machine.precision()
-    ours, plain = speeds[f"ours, {native}, {SMALL}"], speeds[f"plain, {SMALL}"]
+    files, plain = speeds[f"ours, {SMALL}, {native}"], speeds[f"plain, {SMALL}, float32"]
     ratios = {
-        "ready_vs_openvino": speeds[f"ours, {native}, {CROPS}"] / speeds[f"OpenVINO by hand, {native}"],
-        "files_vs_limit": ours / limits[native],
-        "bf16_vs_plain": ours / plain,
+        "ready_vs_openvino": speeds[f"ours, {CROPS}, {native}"] / speeds[f"by hand, {CROPS}, {native}"],
+        "files_vs_limit": files / limits[native],
+        "bf16_vs_plain": files / plain,
     }
-    if f"plain, {LARGE}" in speeds:
-        ratios["phone_vs_plain"] = speeds[f"ours, {native}, {LARGE}"] / speeds[f"plain, {LARGE}"]
+    if f"plain, {LARGE}, float32" in speeds:
+        ratios["phone_vs_plain"] = speeds[f"ours, {LARGE}, {native}"] / speeds[f"plain, {LARGE}, float32"]
     if "int8" in limits:
-        ratios["files_vs_limit_int8"] = speeds[f"ours, int8, {SMALL}"] / limits["int8"]
-        ratios["int8_vs_plain"] = speeds[f"ours, int8, {SMALL}"] / plain
+        ratios["files_vs_limit_int8"] = speeds[f"ours, {SMALL}, int8"] / limits["int8"]
+        ratios["int8_vs_plain"] = speeds[f"ours, {SMALL}, int8"] / plain
     return ratios
 
 
-def single(material: Material, quick: bool) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def single(material: Material) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Rows and ratios of one image: a ready crop in this process, and a file in a fresh one."""
     file = material.folder / "resnet50.safetensors"
-    model = resnets.load(file)
-    about = {"network": "resnet50", "precision": machine.precision()}
-    seconds = latencies(model, machine.precision(), material.crops[0])
+    seconds = latencies(resnets.load(file), machine.precision(), material.crops[0])
     command = [sys.executable, "-m", "resnets", "predict", str(file), str(material.small[0])]
-    start = bench.interleaved(
-        {"start": partial(subprocess.run, command, check=True, capture_output=True)}, 5 if quick else 11
-    )  # fmt: skip
-    rows = [bench.median_row(name, found, images=1, **about) for name, found in {**seconds, **start}.items()]
+    run = partial(subprocess.run, command, check=True, capture_output=True)
+    start = bench.interleaved({"ours, one file in a fresh process": run}, 5 if material.quick else 11)
+    about = {"images": 1, "precision": machine.precision(), "network": "resnet50"}
+    rows = [bench.median_row(name, found, **about) for name, found in {**seconds, **start}.items()]
     ours, raw = (statistics.median(found) for found in seconds.values())
-    return rows, {"latency_vs_openvino": ours / raw, "start_seconds": statistics.median(start["start"])}
+    return rows, {"latency_vs_openvino": ours / raw, "start_seconds": rows[-1]["seconds"]}
 
 
 def main() -> None:
     parser = bench.parser(__doc__ or "")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--no-int8", dest="int8", action="store_false", help="leave int8 out")
+    parser.add_argument("--no-int8", action="store_true", help="leave int8 out")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = [{"name": "the native precision of this processor", "precision": machine.precision()}]
-    ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(sys.stderr):
-        os.environ["RESNETS_CACHE"] = str(Path(place) / "cache")  # nothing of an earlier run
+        os.environ["RESNETS_CACHE"] = str(Path(place) / "cache")  # nothing of an earlier run, nothing left for a later one
         material = Material.make(Path(place), options.quick)
-        for network in ("resnet50",) if options.quick else ("resnet50", "resnet18"):
-            found, compared_to = measured(network, material, options)
-            rows += found
-            ratios = {**compared_to, **ratios}  # of the first network
-        found, more = single(material, options.quick)
+        found, ratios = measured("resnet50", material, not options.no_int8)
         rows += found
-    bench.report(options, rows, {**ratios, **more})
+        if not options.quick:
+            rows += measured("resnet18", material, not options.no_int8)[0]
+        found, more = single(material)
+    bench.report(options, rows + found, {**ratios, **more})
 
 
 if __name__ == "__main__":

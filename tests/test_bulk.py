@@ -2,7 +2,6 @@ import csv
 import errno
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -164,7 +163,7 @@ def test_an_image_of_100_megapixels_in_bounded_memory(model_file, tmp_path):
     Image.new("RGB", (10000, 10000), (200, 30, 30)).save(tmp_path / "large.png", compress_level=1)
     Image.new("RGB", (10000, 10000), (200, 30, 30)).save(tmp_path / "large.jpg")
     code = (
-        "import resource, sys; from resnets.prediction import predict_to; from resnets import predict;"
+        "import resource, sys; from resnets.prediction import predict_to;"
         "found = predict_to(*sys.argv[1:]); assert (found.predicted, found.failed) == (2, 0);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -175,7 +174,6 @@ def test_an_image_of_100_megapixels_in_bounded_memory(model_file, tmp_path):
         check=True,
     )
     assert int(used.stdout) / (1 if sys.platform == "linux" else 1024) < 2_000_000  # kilobytes
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
 
 
 # Killed and given again
@@ -219,7 +217,9 @@ def undisturbed(model_file, photos, tmp_path_factory):
     return {path.name: path.read_bytes() for path in folder.iterdir()}, renames
 
 
-@pytest.mark.parametrize(("suffix", "place"), [(".parquet", 0.0), (".parquet", 0.5), (".parquet", 1.0), (".csv", 0.5), (".jsonl", 0.8)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "place"), [(".parquet", 0.0), (".parquet", 0.5), (".parquet", 1.0), (".csv", 0.5), (".jsonl", 0.8)]
+)
 def test_a_kill_at_any_file_changes_no_byte(model_file, photos, tmp_path, undisturbed, suffix, place):
     expected, renames = undisturbed
     out = tmp_path / f"labels{suffix}"
@@ -286,7 +286,7 @@ def test_it_goes_on_at_a_chunk_and_with_what_was_settled(model, photos, tmp_path
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_whole_table_is_left_alone(model_file, photos, tmp_path, suffix, caplog, capsys):
+def test_a_whole_table_is_left_alone(model_file, photos, tmp_path, suffix, capsys):
     out = tmp_path / f"labels{suffix}"
     assert command("predict", model_file, photos, "--out", out) == 0
     before = [(path.name, path.stat().st_mtime_ns) for path in sorted(tmp_path.iterdir())]
@@ -351,7 +351,7 @@ def changed(model, kind):
         return replace(model, classes=("a", "b", "c"))
     if kind == "preprocessing":
         return replace(model, preprocessing=replace(HOW, interpolation="bicubic"))
-    return replace(model, architecture=replace(model.architecture, padding="tf"))
+    return replace(model, architecture=replace(model.architecture, padding="same"))
 
 
 @pytest.mark.parametrize(
@@ -557,12 +557,12 @@ def test_progress_says_speed_time_left_and_the_limit(model, monkeypatch, caplog,
     monkeypatch.setattr("resnets.prediction.progress.time.monotonic", lambda: clock[0])
     with BulkProgress("labels.csv", 1000, 100, predictor) as progress:
         for _ in range(900):
-            clock[0] += 0.05
+            clock[0] += 0.0625
             progress.step()
     said = [record.message for record in caplog.records if "left" in record.message]
-    assert len(said) == 1 + 4  # after 2 s, then every 10 of 45
+    assert len(said) == 1 + 5  # after 2 s, then every 10 of 56
     limit = "decoding" if seconds[0] > seconds[1] else "arithmetic"
-    assert said[0] == f"labels.csv: 140 of 1000 images, 43 s left, 20 images/s, {limit} is the limit (75% of the time)"
+    assert said[0] == f"labels.csv: 132 of 1000 images, 54 s left, 16 images/s, {limit} is the limit (75% of the time)"
 
 
 def test_durations():

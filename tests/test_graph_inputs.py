@@ -26,7 +26,8 @@ from resnets.prediction.openvino.engine import OpenVINOEngine
 INPUTS = {"openvino": openvino_inputs, "onnx": onnx_inputs}
 GRAPHS = {"openvino": openvino_graph.graph, "onnx": onnx_graph.graph}
 SIZES = [(100, 141), (375, 500), (333, 64), (64, 64), (30, 50), (1200, 801), (20, 300)]
-TIES = 0.03  # "nearest": at most this share of pixels has its source right between two, and floats decide
+LEVELS, MEAN = 3.01, 0.35  # which direction goes first is each resampler's choice, and each rounds after the first
+TIES = 2 / 64  # "nearest": a row and a column of pixels may lie right between two of the image's, where floats decide
 COLOURS = {
     "RGB": {"colour": "RGB", "mean": (0.4, 0.5, 0.3), "deviation": (0.2, 0.3, 0.25)},
     "BGR": {"colour": "BGR", "mean": (0.4, 0.5, 0.3), "deviation": (0.2, 0.3, 0.25)},
@@ -94,7 +95,7 @@ def assert_like_preprocessing(runtime, how, sizes=SIZES):
         if how.interpolation == "nearest":
             assert (found > 0.01).any(2).mean() <= TIES, (height, width)
         else:
-            assert found.max() <= 3.01 and found.mean() <= 0.2, (height, width, found.max(), found.mean())
+            assert found.max() <= LEVELS and found.mean() <= MEAN, (height, width, found.max(), found.mean())
 
 
 @pytest.mark.parametrize("runtime", INPUTS)
@@ -119,7 +120,7 @@ def test_colours_of_an_image(runtime, fit, interpolation, colour):
 @pytest.mark.parametrize("share", [1.0, 0.9, 0.875])
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_every_place_of_the_square(runtime, fit, share):
-    """A square one pixel off would differ by far more than a level."""
+    """A square one pixel off would differ by several levels on average."""
     generator = np.random.default_rng(0)
     sizes = [(1, 1), (1, 90), (90, 1), (24, 24), (25, 24), *generator.integers(1, 150, (25, 2)).tolist()]
     assert_like_preprocessing(runtime, Preprocessing(size=24, crop=share, fit=fit, **COLOURS["RGB"]), sizes)

@@ -125,6 +125,16 @@ def test_features_are_the_pooled_vector(model, photos, engine):
     assert np.allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def test_features_come_where_they_are_asked_for(model, folder, photos):
+    found = list(predict(model, [folder / "1.png", folder / "7.png"], features=True, precision="float32"))
+    expected = next(Predictor(model, precision="float32")([photos[1]])).features
+    assert np.array_equal(found[0].features, expected) and expected.dtype == np.float32
+    assert found[0].to_json()["features"] == expected.tolist()
+    assert found[1].features is None and found[1].to_json().keys() == {"path", "error"}
+    assert found[0] == predict(model, folder / "1.png", precision="float32")
+    assert predict(model, folder / "1.png").features is None
+
+
 @pytest.mark.parametrize("engine", ["tensorrt", "", "OpenVINO", None])
 def test_an_unknown_engine_lists_those_there_are(model, engine):
     with pytest.raises(ValueError, match="engine is auto, openvino"):

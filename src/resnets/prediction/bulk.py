@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import resnets
 from resnets import machine
@@ -18,9 +18,11 @@ from resnets.prediction.answers import Wanted, prediction
 from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.paths import Listed, Name, Part, listed
 from resnets.prediction.predictor import BATCH, Plan, Predictor, plan_for
-from resnets.prediction.progress import BulkProgress
 from resnets.prediction.record import FINISHED, Record
 from resnets.prediction.tables import Layout, check_table, table_row, write_chunk
+
+if TYPE_CHECKING:
+    from resnets.prediction.progress import BulkProgress
 
 log = logging.getLogger("resnets")
 
@@ -107,6 +109,8 @@ def predict_to(
 
 def _write(target: Path, images: Listed, record: Record, settings: dict[str, Any], predictor: Predictor) -> Written:
     """Add the chunks that aren't there, and join all."""
+    from resnets.prediction.progress import BulkProgress  # rich, which a single image needn't load
+
     size, layout = settings["chunk"], Layout(target.suffix, settings["top"], settings["features"])
     wanted = Wanted(settings["top"], settings["above"], settings["features"])
     number = record.chunks()
@@ -139,7 +143,7 @@ def _rows(predictor: Predictor, images: Listed, start: int, wanted: Wanted) -> G
             yield table_row(path, found.labels, found.scores, found.error, found.features)
 
 
-def _taken(rows: Iterator[dict[str, Any]], size: int, progress: BulkProgress) -> list[dict[str, Any]]:
+def _taken(rows: Iterator[dict[str, Any]], size: int, progress: "BulkProgress") -> list[dict[str, Any]]:
     chunk = []
     for row in itertools.islice(rows, size):
         chunk.append(row)

@@ -84,11 +84,9 @@ def compiled(model: Model | Exported, how: Preprocessing, engine: str, precision
     if isinstance(model, Model):
         return engines.engine(model, how, engine, precision, lanes)
     if model.format == "openvino":
-        import openvino as ov
+        from resnets.prediction.openvino.engine import OpenVINOEngine, read_graph
 
-        from resnets.prediction.openvino.engine import OpenVINOEngine
-
-        return OpenVINOEngine(ov.Core().read_model(model.file), precision, lanes)
+        return OpenVINOEngine(read_graph(model.file), precision, lanes)
     if model.format == "onnx":
         from resnets.prediction.onnx.engine import ONNXRuntimeEngine
 

@@ -79,9 +79,9 @@ def read_network(format: str, folder: Path) -> Any:
         import onnx
 
         return onnx.load(folder / NAMES[format])
-    import openvino as ov
+    from resnets.prediction.openvino.engine import read_graph
 
-    return ov.Core().read_model(folder / NAMES[format])
+    return read_graph(folder / NAMES[format])
 
 
 def _nncf() -> ModuleType:

@@ -119,7 +119,7 @@ def numbered(path: str, number: int) -> str:
 def folder_names(classes: Sequence[str]) -> dict[str, str]:
     """A folder's name for each class: its own where that can be one, else one made of it; no two alike, none `_unsure`."""
     names, taken = {}, {_key(UNSURE)}
-    for name in sorted(classes, key=lambda name: _safe(name) != name):  # those that are good as they are come first
+    for name in sorted(classes, key=lambda name: name == UNSURE or _safe(name) != name):  # good ones keep their names
         numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
         names[name] = next(found for end in numbers if _key(found := _safe(name, end)) not in taken)
         taken.add(_key(names[name]))

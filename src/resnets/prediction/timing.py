@@ -7,7 +7,6 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +101,8 @@ def measured_plan(identity: str, compiled: Callable[[int], Engine], example: np.
 
 def identity(model: str, *settings: str) -> str:
     """What a plan is remembered for: the model's hash, the settings, the machine and the versions."""
+    from importlib.metadata import version  # dear, and needed for many images alone
+
     known = [model, *settings, *machine.processor()[:1], str(machine.cores()), version("openvino"), version("resnets")]
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
 

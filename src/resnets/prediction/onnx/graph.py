@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from resnets.architecture import Architecture
 from resnets.graph import edges, pad_channels, walk
-from resnets.prediction.folding import NORM_PARTS, Convolution, Folding
+from resnets.prediction.folding import NORM_PARTS, Convolution, Folding, Node
 
 OPSET = 20
 IR_VERSION = 10  # the format's own number: what ONNX Runtime 1.18 and later read
@@ -48,11 +48,11 @@ class ONNXGraph(Folding):
         super().__init__(net, state)
         self.graph = Nodes()
 
-    def conv(self, x: Any, name: str, width: int, kernel: int, stride: int = 1, groups: int = 1) -> Convolution:
+    def conv(self, x: Node, name: str, width: int, kernel: int, stride: int = 1, groups: int = 1) -> Node:
         waiting = super().conv(x, name, width, kernel, stride, groups)
         return waiting._replace(source=(name, waiting.source))
 
-    def norm(self, x: Any, name: str) -> Map:
+    def norm(self, x: Node, name: str) -> Node:
         if isinstance(x, Convolution):
             return super().norm(x, name)
         parts = [self._weight(f"{name}.{part}") for part in NORM_PARTS]
@@ -70,15 +70,15 @@ class ONNXGraph(Folding):
         )  # fmt: skip
         return Map(value, x.weight.shape[0])
 
-    def relu(self, x: Any) -> Map:
+    def relu(self, x: Node) -> Map:
         x = self.built(x)
         return self._after(x, "Relu", f"{x.value}.relu")
 
-    def add(self, x: Any, y: Any) -> Map:
+    def add(self, x: Node, y: Node) -> Map:
         x, y = self.built(x), self.built(y)
         return self._after(x, "Add", f"{x.value.rpartition('.')[0]}.add", y.value)
 
-    def pad_shortcut(self, x: Any, width: int, stride: int) -> Map:
+    def pad_shortcut(self, x: Node, width: int, stride: int) -> Map:
         x = self.built(x)
         name = f"{x.value}.shortcut"
         before, after = pad_channels(x.channels, width)
@@ -87,22 +87,22 @@ class ONNXGraph(Folding):
         pads = self.graph.constant(f"{name}.pads", np.array([0, before, 0, 0, 0, after, 0, 0]))
         return self._after(x, "Pad", name, pads)._replace(channels=width)
 
-    def max_pool(self, x: Any) -> Map:
+    def max_pool(self, x: Node) -> Map:
         return self._after(self.built(x), "MaxPool", "maxpool", kernel_shape=[3, 3], strides=[2, 2], **self._padding(3, 2))
 
-    def avg_pool(self, x: Any) -> Map:
+    def avg_pool(self, x: Node) -> Map:
         x = self.built(x)
         return self._after(
             x, "AveragePool", f"{x.value}.avgpool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1, count_include_pad=0
         )
 
-    def global_pool(self, x: Any) -> Map:
+    def global_pool(self, x: Node) -> Map:
         x = self.built(x)
         axes = self.graph.constant("avgpool.axes", np.array([2, 3]))
         self.features = self.graph.add("ReduceMean", [x.value, axes], "avgpool", "features", keepdims=0)
         return Map(self.features, x.channels)
 
-    def linear(self, x: Any, name: str, width: int) -> Map:
+    def linear(self, x: Node, name: str, width: int) -> Map:
         inputs = [x.value, self._weight(f"{name}.weight"), self._weight(f"{name}.bias")]
         return Map(self.graph.add("Gemm", inputs, name, "logits", transB=1), width)
 
@@ -123,7 +123,7 @@ class ONNXGraph(Folding):
 def graph(net: Architecture, state: Mapping[str, np.ndarray]) -> onnx.ModelProto:
     """The network as an ONNX model: `tensor` float32 [batch, channels, height, width] → `logits`, `features`."""
     interpreter = ONNXGraph(net, state)
-    logits = walk(net, interpreter, Map("tensor", net.channels))
+    logits: Node = walk(net, interpreter, Map("tensor", net.channels))
     entry = helper.make_tensor_value_info("tensor", TensorProto.FLOAT, ["batch", net.channels, "height", "width"])
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", length])

@@ -1,6 +1,7 @@
 """The OpenVINO engine: a graph compiled for this processor."""
 
 import queue
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -37,6 +38,11 @@ class OpenVINOEngine:
             return np.array(answer["logits"]), np.array(answer["features"])
         finally:
             self.requests.put(request)
+
+
+def read_graph(path: Path) -> ov.Model:
+    """A graph from its file (`.xml`, the weights beside it)."""
+    return ov.Core().read_model(path)
 
 
 def capabilities() -> list[str]:

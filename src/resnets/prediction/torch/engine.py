@@ -36,7 +36,7 @@ class TorchEngine:
     @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [batch, size, size, channels] → float32 logits [batch, classes] and features [batch, features]."""
-        crops = torch.from_numpy(np.require(batch, requirements="CW"))
+        crops = torch.from_numpy(np.require(batch, requirements=["C", "W"]))
         mixed = torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         with self.turn, mixed:
             x = crops.to(self.device).permute(0, 3, 1, 2)
@@ -62,7 +62,7 @@ class ExportedTorchEngine:
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the program reads → float32 logits [batch, classes] and features [batch, features]."""
         with self.turn:
-            _, logits, features = self.program(torch.from_numpy(np.require(batch, requirements="CW")))
+            _, logits, features = self.program(torch.from_numpy(np.require(batch, requirements=["C", "W"])))
         return logits.float().numpy(), features.float().numpy()
 
 
