@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from tiny import CLASSES, HOW, pictures, tiny
 
-from resnets import predict
+from resnets import machine, predict
 from resnets.cli import main
 from resnets.data.preprocessing import Preprocessing, named_preprocessing
 from resnets.errors import WorkFailed
@@ -27,6 +27,7 @@ from resnets.prediction.preparing import prepared
 from resnets.prediction.progress import BulkProgress, duration
 from resnets.prediction.record import Record
 from resnets.prediction.tables import Layout, read_best
+from resnets.prediction.timing import Plan
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 IMAGES = 60
@@ -56,8 +57,9 @@ def model_file(model, photos):
 
 
 @pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
+def _small_chunks(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(bulk, "CHUNK", 8)
+    monkeypatch.setenv("RESNETS_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))  # no plan measured elsewhere
 
 
 def rows_of(path):
@@ -146,6 +148,15 @@ def test_settings_are_recorded_beside_and_in_the_parquet_file(model, photos, tmp
 def test_a_chunk_is_whole_batches(model, photos, tmp_path, batch, chunk):
     predict_to(model, [photos], tmp_path / "labels.csv", batch=batch)
     assert json.loads((tmp_path / "labels.csv.json").read_text())["chunk"] == chunk
+
+
+@pytest.mark.parametrize(("least", "lanes"), [(IMAGES, 1), (IMAGES + 1, None)])
+def test_many_images_have_their_plan_measured(model, photos, tmp_path, monkeypatch, least, lanes):
+    monkeypatch.setattr(bulk, "MEASURED", least)
+    monkeypatch.setattr(Predictor, "tune", lambda self: Plan(1, 2))
+    predict_to(model, [photos], tmp_path / "labels.csv")
+    settings = json.loads((tmp_path / "labels.csv.json").read_text())
+    assert (settings["lanes"], settings["batch"]) == ((1, 2) if lanes else (machine.cores(), 8))
 
 
 def test_batch_and_lanes_change_no_score(model, photos):
@@ -250,7 +261,7 @@ def test_a_kill_from_outside_and_the_command_again(model_file, photos, tmp_path)
     killed.communicate()
     assert not (tmp_path / "killed.csv").exists()
     again = start(tmp_path / "killed.csv")
-    assert "going on at image " in again.communicate()[1]
+    assert "of 1200 rows are there, going on" in again.communicate()[1]
     assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert names(tmp_path) == ["killed.csv", "killed.csv.json", "list.csv", "whole.csv", "whole.csv.json"]
 
@@ -562,7 +573,7 @@ def test_progress_says_speed_time_left_and_the_limit(model, monkeypatch, caplog,
     said = [record.message for record in caplog.records if "left" in record.message]
     assert len(said) == 1 + 5  # after 2 s, then every 10 of 56
     limit = "decoding" if seconds[0] > seconds[1] else "arithmetic"
-    assert said[0] == f"labels.csv: 132 of 1000 images, 54 s left, 16 images/s, {limit} is the limit (75% of the time)"
+    assert said[0] == f"labels.csv: 132 of 1000 images, 54 s left, 16 images/s, {limit} is the limit (75%)"
 
 
 def test_durations():

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import resnets
-from resnets import machine
 from resnets.model import Model
 from resnets.prediction.answers import Wanted, prediction
 from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.paths import Listed, Name, Part, listed
-from resnets.prediction.predictor import BATCH, Plan, Predictor, plan_for
+from resnets.prediction.predictor import Predictor
 from resnets.prediction.record import FINISHED, Record
 from resnets.prediction.tables import Layout, check_table, table_row, write_chunk
+from resnets.prediction.timing import Plan, plan_for, usual_plan
 
 if TYPE_CHECKING:
     from resnets.prediction.progress import BulkProgress
@@ -28,6 +28,7 @@ log = logging.getLogger("resnets")
 
 FORMAT = 1
 CHUNK = 1024  # images in a chunk, about: it is whole batches
+MEASURED = 20_000  # images from which it pays to measure, in some ten seconds, how the cores are best used
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _write(target: Path, images: Listed, record: Record, settings: dict[str, Any
     number = record.chunks()
     already = min(number * size, len(images))
     if already:
-        log.info("%s: going on at image %d of %d", target, already + 1, len(images))
+        log.info("%s: %d of %d rows are there, going on", target, already, len(images))
     with BulkProgress(target.name, len(images), already, predictor) as progress:
         rows = _rows(predictor, images, already, wanted)
         with contextlib.closing(rows):
@@ -153,17 +154,20 @@ def _taken(rows: Iterator[dict[str, Any]], size: int, progress: "BulkProgress") 
 
 def _predictor(model: Model | Exported, images: int, begun: Mapping[str, Any], how: dict[str, Any]) -> Predictor:
     """The predictor with what `how` leaves open as it was settled at the table's beginning, else as the images make best."""
-    how = dict(how)
-    if isinstance(model, Model):  # an export's are its own
-        for name in ("engine", "precision"):
-            if how.get(name, "auto") == "auto":
-                how[name] = begun.get(name, "auto")
-    batch, lanes = how.get("batch"), how.get("lanes")
-    usual = Plan(lanes or machine.cores(), batch or BATCH)
-    plan = usual if batch or lanes else plan_for(images, usual)
-    how["batch"] = begun.get("batch", plan.batch) if batch is None else batch
-    how["lanes"] = begun.get("lanes", plan.lanes) if lanes is None else lanes
-    return Predictor(model, **how)
+    names = ("engine", "precision", "batch", "lanes") if isinstance(model, Model) else ("batch", "lanes")
+    taken = {name: begun[name] for name in names if name in begun and how.get(name) in (None, "auto")}
+    predictor = Predictor(model, **{**how, **taken})
+    if not predictor.fixed:
+        predictor.fix(_plan(predictor, images))
+    return predictor
+
+
+def _plan(predictor: Predictor, images: int) -> Plan:
+    """The plan for that many images; where they are so many that it pays, it is measured."""
+    if images >= MEASURED:
+        return predictor.tune()
+    known = predictor.usual if images < 2 * predictor.usual.lanes * predictor.usual.batch else usual_plan(predictor.identity)
+    return plan_for(images, known)
 
 
 def _identity(model: Model | Exported) -> dict[str, Any]:

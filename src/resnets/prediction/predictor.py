@@ -105,6 +105,10 @@ class Predictor:
             self.usual = measured_plan(self.identity, self.compiled, example)
         return self.usual
 
+    def fix(self, plan: Plan) -> None:
+        """Hold to a plan, however many images come; what goes through the network together depends on position alone."""
+        self.usual, self.fixed = plan, True
+
     @property
     def identity(self) -> str:
         """What a plan is remembered for."""

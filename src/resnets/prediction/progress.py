@@ -28,8 +28,8 @@ class BulkProgress:
         console = Console(file=sys.stderr)
         self.live = console.is_terminal
         self.bar = Progress(
-            TextColumn("{task.completed:,}/{task.total:,}"), BarColumn(20), TextColumn("{task.fields[said]}"),
-            TimeRemainingColumn(elapsed_when_finished=True), console=console, disable=not self.live,
+            TextColumn("{task.completed:,}/{task.total:,}"), BarColumn(10), TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}"), console=console, disable=not self.live,
         )  # fmt: skip
         self.task = self.bar.add_task("", total=images, completed=done, said="")
 
@@ -53,10 +53,10 @@ class BulkProgress:
 
     @property
     def said(self) -> str:
-        """Speed and limit, in words."""
+        """Speed and limit, in words, and the limit's share of the cores' time."""
         spent = self.predictor.decoding, self.predictor.computing
         share = max(spent) / sum(spent) if sum(spent) else 0.0
-        return f"{self.speed:,.0f} images/s, {self.limit} is the limit ({share:.0%} of the time)"
+        return f"{self.speed:,.0f} images/s, {self.limit} is the limit ({share:.0%})"
 
     def step(self) -> None:
         """Show that one more image is done."""

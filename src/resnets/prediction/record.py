@@ -7,6 +7,7 @@ but the chunk that was under way.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -112,8 +113,9 @@ class Record:
     def finish(self, settings: Mapping[str, Any], chunks: int, layout: Layout) -> dict[str, int]:
         """Join the chunks to the table and put it in its place: {"predicted", "failed"}."""
         paths = [self.chunk(number) for number in range(chunks)]
-        failed = [error is not None for path in paths for _, error in read_best(path, layout, chunk=True)]
-        figures = {"predicted": len(failed) - sum(failed), "failed": sum(failed)}
+        figures = {"predicted": 0, "failed": 0}
+        for _, error in itertools.chain.from_iterable(read_best(path, layout, chunk=True) for path in paths):
+            figures["predicted" if error is None else "failed"] += 1
         whole = self.folder / "whole"
         with replacing(whole) as file:
             join(file, paths, layout, dict(settings))

@@ -1,0 +1,185 @@
+"""What runs on the nodes of a cluster: a predictor with a few cores, and the files that list and table are of."""
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import os
+import random
+import socket
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import resnets
+from resnets import machine
+from resnets.errors import MissingExtra, WorkFailed
+from resnets.files import replacing
+from resnets.model import Model
+from resnets.prediction.answers import Wanted, prediction
+from resnets.prediction.exported import open_model
+from resnets.prediction.predictor import Predictor
+from resnets.prediction.tables import ROWS, Layout, table_row
+from resnets.prediction.timing import BATCH
+
+Rows = Generator[dict[str, Any], None, None]
+
+LIST = "paths.arrow"
+TOGETHER = 4096  # paths in a record batch of the list
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every node is told."""
+
+    folder: str  # where list and table are
+    here: str  # the folder that relative paths start from
+    wanted: Wanted
+    engine: str
+    precision: str
+    exact: bool
+    cpus: int
+    version: str = resnets.__version__
+
+
+class Node:
+    """One predictor on a node, for Ray Data: it takes chunks of the list and writes a file of the table for each."""
+
+    def __init__(self, job: Job, files: Any) -> None:
+        """`files` is the object store's reference to the model's files."""
+        self.job = job
+        self.files = files
+        self.predictor: Predictor | None = None
+        self.locks: list[IO[bytes]] = []
+
+    def __call__(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        """{"predicted", "failed", "error"}: what came of a chunk, or why nothing can."""
+        try:
+            failed, rows = self._write(int(chunk["first"][0]), int(chunk["last"][0]))
+            return {"predicted": [rows - failed], "failed": [failed], "error": [""]}
+        except (ValueError, OSError, WorkFailed, MissingExtra) as error:
+            return {"predicted": [0], "failed": [0], "error": [f"the node {socket.gethostname()}: {error}"]}
+
+    def _write(self, first: int, last: int) -> tuple[int, int]:
+        """The images that failed, and all, of a chunk whose file is there when this returns."""
+        folder = Path(self.job.folder)
+        if not (folder / LIST).is_file():
+            raise WorkFailed(f"{folder} isn't there; images and --out must lie on storage that every node has")
+        path = file_of(folder, first)
+        if not path.exists():
+            names = list(read_list(folder, first, last))
+            if self.predictor is None:
+                self.predictor = self._made()
+            _write_parquet(path, self._rows(self.predictor, names, first), self.job.wanted)
+        return _counted(path)
+
+    def _rows(self, predictor: Predictor, names: list[str], first: int) -> Rows:
+        paths = (os.path.join(self.job.here, name) for name in names)  # noqa: PTH118
+        for position, (name, output) in enumerate(zip(names, predictor(paths), strict=True), first):
+            found = prediction(name, output, predictor.model.classes, self.job.wanted)
+            yield {**table_row(name, found.labels, found.scores, found.error, found.features), "position": position}
+
+    def _made(self) -> Predictor:
+        """The predictor, compiled. ValueError where this node can't predict as the others do."""
+        import ray
+
+        if resnets.__version__ != self.job.version:
+            raise ValueError(f"it has resnets {resnets.__version__}, and this run is of {self.job.version}")
+        self.locks = _own_cores(self.job.cpus)
+        with tempfile.TemporaryDirectory(prefix="resnets-") as place:
+            files: dict[str, bytes] = ray.get(self.files)  # pyright: ignore[reportAssignmentType]
+            for name, content in files.items():
+                path = Path(place) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            single = Path(place) / "model.safetensors"
+            model = open_model(single if single.exists() else place)
+            precision = self.job.precision if isinstance(model, Model) else "auto"
+            how = {"engine": self.job.engine, "exact": self.job.exact, "batch": BATCH, "lanes": self.job.cpus}
+            predictor = Predictor(model, precision=precision, **how)
+            if (predictor.engine, predictor.precision) != (self.job.engine, self.job.precision):
+                raise ValueError(f"it runs {predictor.engine}, {predictor.precision}, and this run is {self.job.engine}, "
+                                 f"{self.job.precision}: use nodes that are alike, or --precision float32")  # fmt: skip
+            predictor.compiled(self.job.cpus)
+        return predictor
+
+
+def file_of(folder: Path, first: int) -> Path:
+    """The file of the chunk that begins at a position; in the order of names they are in that of positions."""
+    return folder / f"part-{first:012}.parquet"
+
+
+def write_list(folder: Path, paths: Iterable[str]) -> tuple[int, str]:
+    """Write the paths to a file that is read from any position, and return their number and hash."""
+    import pyarrow as pa
+
+    schema = pa.schema([("path", pa.binary())])  # a name needn't be UTF-8
+    remaining, digest, count = (os.fsencode(path) for path in paths), hashlib.sha256(), 0
+    with replacing(folder / LIST) as file, pa.ipc.new_file(file, schema) as writer:
+        while some := list(itertools.islice(remaining, TOGETHER)):
+            digest.update(b"".join(path + b"\0" for path in some))
+            count += len(some)
+            writer.write_batch(pa.record_batch([pa.array(some, pa.binary())], schema=schema))
+    return count, digest.hexdigest()
+
+
+def read_list(folder: Path, first: int, last: int) -> Iterator[str]:
+    """The paths from one position to before another."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(folder / LIST)) as file, pa.ipc.open_file(file) as reader:
+        for number in range(first // TOGETHER, -(-last // TOGETHER)):
+            start = number * TOGETHER
+            some = reader.get_batch(number).column(0).to_pylist()[max(first - start, 0) : last - start]
+            yield from map(os.fsdecode, some)
+
+
+def _write_parquet(path: Path, rows: Rows, wanted: Wanted) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    layout = Layout(path.suffix, wanted.top or 1, wanted.features)
+    schema = layout.schema().append(pa.field("position", pa.int64()))
+    repeating: Any = [name for name in schema.names if name.startswith("label") or name == "error"]
+    with (
+        contextlib.closing(rows),
+        replacing(path) as file,
+        contextlib.closing(parquet.ParquetWriter(file, schema, use_dictionary=repeating)) as writer,
+    ):
+        while group := list(itertools.islice(rows, ROWS)):
+            writer.write_table(pa.Table.from_pylist(group, schema))
+
+
+def _counted(path: Path) -> tuple[int, int]:
+    """The rows with an error, and all rows, of a file of the table."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as source:
+        errors = source.read(["error"])["error"]
+    return len(errors) - errors.null_count, len(errors)
+
+
+def _own_cores(count: int) -> list[IO[bytes]]:
+    """Keep this thread, and those it starts, to cores that no other predictor on this machine has: an engine would take
+    every core, and pin itself to the first. Returns the locks that hold the cores; they end with the process.
+    """
+    if not hasattr(os, "sched_setaffinity") or count >= machine.cores():
+        return []
+    folder = Path(tempfile.gettempdir()) / f"resnets-cores-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0))
+    random.shuffle(cores)  # containers that share a machine don't see each other's locks
+    taken: dict[int, IO[bytes]] = {}
+    for core in cores:
+        file = (folder / str(core)).open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken[core] = file
+        except BlockingIOError:
+            file.close()
+        if len(taken) == count:
+            break
+    os.sched_setaffinity(0, taken if len(taken) == count else cores[:count])
+    return list(taken.values())
