@@ -78,6 +78,7 @@ def examine(
             f"model and data share no class: the model knows {ours} …, {dataset.name} ({part.name}) has {theirs} …"
         )
     predictor = Predictor(loaded, **how)
+    predictor.announce()
     readers: Iterator[Reader] = (partial(dataset.images.read, index) for index in known.tolist())
     outputs = list(predictor(readers))
     good = np.array([output.logits is not None for output in outputs])

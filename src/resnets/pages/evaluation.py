@@ -35,7 +35,7 @@ def evaluation_page(
     parts.append(section("Most confused", table(["is", "called", "images"], _confused(counts, names))))
     wrong = np.flatnonzero(predicted != labels)
     surest = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:30]
-    rows = [(keys[i], names[labels[i]], names[predicted[i]], float(probabilities[i].max())) for i in surest]
+    rows = [(keys[i], names[int(labels[i])], names[int(predicted[i])], float(probabilities[i].max())) for i in surest]
     parts.append(section("Surest mistakes", table(["image", "is", "called", "score"], rows)))
     classes = [(name, row["images"], row["top1"]) for name, row in measured["classes"].items()]
     parts.append(section("Classes", table(["class", "images", "top-1"], classes)))

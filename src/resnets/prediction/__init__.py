@@ -44,6 +44,7 @@ def predict(
     loaded = model if isinstance(model, Model | Exported) else open_model(model)
     wanted = Wanted(top, above, features)
     predictor = Predictor(loaded, **how)
+    predictor.announce()
     if isinstance(images, str | os.PathLike) and Path(images).is_dir():
         images = [images]
     if isinstance(images, str | os.PathLike | bytes | np.ndarray | Image.Image):

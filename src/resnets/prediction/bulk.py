@@ -157,6 +157,7 @@ def _predictor(model: Model | Exported, images: int, begun: Mapping[str, Any], h
     names = ("engine", "precision", "batch", "lanes") if isinstance(model, Model) else ("batch", "lanes")
     taken = {name: begun[name] for name in names if name in begun and how.get(name) in (None, "auto")}
     predictor = Predictor(model, **{**how, **taken})
+    predictor.announce()
     if not predictor.fixed:
         predictor.fix(_plan(predictor, images))
     return predictor

@@ -5,7 +5,6 @@ first position: a chunk that is done again, because its node died or the run was
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -27,7 +26,7 @@ from resnets.model import Model
 from resnets.prediction.answers import Wanted
 from resnets.prediction.bulk import Written
 from resnets.prediction.exported import Exported, open_model
-from resnets.prediction.node import LIST, Job, Node, file_of, write_list
+from resnets.prediction.node import LIST, Job, Node, file_of, hash_of, model_files, write_list
 from resnets.prediction.paths import Name, Part, expand
 from resnets.prediction.predictor import Predictor
 from resnets.prediction.record import Record
@@ -92,8 +91,8 @@ def predict_on_cluster(
     loaded = model if isinstance(model, Model | Exported) else open_model(model)
     asked = {"engine": given.engine, "precision": given.precision, "exact": given.exact}
     predictor = Predictor(loaded, **asked, batch=BATCH, lanes=given.cpus)
-    here = Path.cwd()
-    job = Job(str(Record(target).folder), str(here), wanted, predictor.engine, predictor.precision, given.exact, given.cpus)
+    settled = predictor.engine, predictor.precision, given.exact, given.cpus
+    job = Job(str(Record(target).folder), str(Path.cwd()), wanted, *settled)
     images = expand([paths] if isinstance(paths, str | os.PathLike) else paths)
     with contextlib.redirect_stdout(sys.stderr), _connected(ray, cluster), Record(target).locked():  # Ray prints on both
         if given.gpus is None:
@@ -118,14 +117,14 @@ class _Work(NamedTuple):
 
 def _predict(ray: Any, work: _Work) -> Written:
     """Write the list, have the nodes do it in chunks, and put the table in its place."""
-    job, folder, files = work.job, Path(work.job.folder), _files(work.model)
+    job, folder, files = work.job, Path(work.job.folder), model_files(work.model)
     images, inputs = write_list(folder, work.images)
     ours = range(images) if work.share is None else _block(images, work.share)
     settings = {
         "format": FORMAT,
         "resnets": resnets.__version__,
         "model": work.model.sha256,
-        "files": _hash(files),
+        "files": hash_of(files),
         "engine": job.engine,
         "precision": job.precision,
         "exact": job.exact,
@@ -173,21 +172,6 @@ def _size(images: int, predictors: int) -> int:
     """Images in a chunk: whole batches, so that what goes through the network together doesn't depend on the cluster."""
     wished = max(-(-images // CHUNKS), min(USUAL, images // (EACH * predictors)))
     return BATCH * max(1, -(-wished // BATCH))
-
-
-def _files(model: Model | Exported) -> dict[str, bytes]:
-    """The model as files, by their names below one folder."""
-    if isinstance(model, Model):
-        return {"model.safetensors": model.to_bytes()}
-    root = model.file.parent
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def _hash(files: dict[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name, content in files.items():
-        digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
-    return digest.hexdigest()
 
 
 def _begun(folder: Path, settings: dict[str, Any]) -> int | None:

@@ -1,5 +1,6 @@
 """Which engine runs a model, by rule, and with what precision; and how an engine is made."""
 
+import functools
 import importlib.util
 import logging
 from typing import Literal, Protocol
@@ -65,8 +66,13 @@ def openvino_precision(wanted: str) -> str:
 
     if "BF16" in capabilities():
         return wanted
-    log.warning("this processor has no bf16 arithmetic: OpenVINO runs float32")
+    _say_no_bf16()
     return "float32"
+
+
+@functools.cache
+def _say_no_bf16() -> None:
+    log.warning("this processor has no bf16 arithmetic: OpenVINO runs float32")
 
 
 def engine(model: Model, how: Preprocessing, name: str, precision: str, lanes: int = 1) -> Engine:

@@ -19,13 +19,14 @@ from resnets.errors import MissingExtra, WorkFailed
 from resnets.files import replacing
 from resnets.model import Model
 from resnets.prediction.answers import Wanted, prediction
-from resnets.prediction.exported import open_model
+from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.predictor import Predictor
 from resnets.prediction.tables import ROWS, Layout, table_row
 from resnets.prediction.timing import BATCH
 
 Rows = Generator[dict[str, Any], None, None]
 
+MODEL = "model.safetensors"
 LIST = "paths.arrow"
 TOGETHER = 4096  # paths in a record batch of the list
 
@@ -90,12 +91,7 @@ class Node:
         self.locks = _own_cores(self.job.cpus)
         with tempfile.TemporaryDirectory(prefix="resnets-") as place:
             files: dict[str, bytes] = ray.get(self.files)  # pyright: ignore[reportAssignmentType]
-            for name, content in files.items():
-                path = Path(place) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            single = Path(place) / "model.safetensors"
-            model = open_model(single if single.exists() else place)
+            model = _model_of(files, Path(place))
             precision = self.job.precision if isinstance(model, Model) else "auto"
             how = {"engine": self.job.engine, "exact": self.job.exact, "batch": BATCH, "lanes": self.job.cpus}
             predictor = Predictor(model, precision=precision, **how)
@@ -104,6 +100,31 @@ class Node:
                                  f"{self.job.precision}: use nodes that are alike, or --precision float32")  # fmt: skip
             predictor.compiled(self.job.cpus)
         return predictor
+
+
+def model_files(model: Model | Exported) -> dict[str, bytes]:
+    """A model as files, by their names below one folder."""
+    if isinstance(model, Model):
+        return {MODEL: model.to_bytes()}
+    root = model.file.parent
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def hash_of(files: dict[str, bytes]) -> str:
+    """A hash of files' names and contents."""
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+def _model_of(files: dict[str, bytes], folder: Path) -> Model | Exported:
+    """What `model_files` took apart; the files are written to a folder."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return open_model(folder / MODEL if MODEL in files else folder)
 
 
 def file_of(folder: Path, first: int) -> Path:

@@ -70,7 +70,10 @@ class Predictor:
         self.engine, self.precision, self.reads = settled(model, engine, precision)
         self.decoding = self.computing = 0.0  # seconds that cores have spent so far
         self._engines: dict[int, Engine] = {}
-        log.info("engine %s, %s%s", self.engine, self.precision, ", JPEGs decoded in full" if exact else "")
+
+    def announce(self) -> None:
+        """Say once what was settled by rule: engine, precision and decode scale."""
+        log.info("engine %s, %s%s", self.engine, self.precision, ", JPEGs decoded in full" if self.exact else "")
 
     def __call__(self, sources: Iterable[Source]) -> Generator[Output]:
         """One `Output` a source, in the order of the sources; at most a few batches are in memory at a time."""
@@ -122,15 +125,15 @@ class Predictor:
 
     def _run(self, engine: Engine, sources: list[Source]) -> tuple[list[Output], float, float]:
         """Some images from file to logits on this thread, and the seconds of decoding and of arithmetic."""
+        if self.reads == "image" and len(sources) > 1:  # whole images: one in memory at a time
+            each = [self._run(engine, [source]) for source in sources]
+            return [output for outputs, _, _ in each for output in outputs], sum(x[1] for x in each), sum(x[2] for x in each)
         began = time.perf_counter()
         inputs = [self._input(source) for source in sources]
         decoded = time.perf_counter()
         good = [item for item in inputs if isinstance(item, np.ndarray)]
-        if self.reads == "image":
-            answers = [tuple(part[0] for part in engine(image)) for image in good]
-        else:
-            answers = list(zip(*engine(np.stack(good)), strict=True)) if good else []
-        rows = iter(answers)
+        batch = np.stack(good) if good and self.reads != "image" else good[0] if good else None
+        rows = iter(zip(*engine(batch), strict=True) if batch is not None else ())
         outputs = [Output(error=item) if isinstance(item, str) else Output(*next(rows)) for item in inputs]
         return outputs, decoded - began, time.perf_counter() - decoded
 
