@@ -1,5 +1,6 @@
 """A way to label images, and the speeds that it has in stretches that are long enough to be timed."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -40,17 +41,22 @@ class Way:
         return statistics.median(self.rates)
 
     def warm_up(self, batch: int) -> None:
-        """Run it on a batch, and settle how many batches a stretch has: one a core at least, that a DataLoader's workers are
-        all at work."""
-        self.labels = self.run(self.source, batch)
-        count, seconds = batch, 0.0
+        """Run it, and settle how many images a stretch has: whole batches, one a core at least, so that no DataLoader's
+        worker is idle."""
+        seconds, count = self._seconds(batch), batch
+        if seconds < LEAST / 2:  # else that it was the first time matters little
+            seconds = self._seconds(count)
         while seconds < LEAST / 4:
-            count = 4 * count if seconds else count
-            began = time.perf_counter()
-            self.run(self.source, count)
-            seconds = time.perf_counter() - began
+            count *= 4
+            seconds = self._seconds(count)
         wanted = max(len(self.source), batch * machine.cores(), MARGIN * LEAST * count / seconds)
-        self.count = -int(-wanted // batch) * batch
+        self.count = math.ceil(wanted / batch) * batch
+
+    def _seconds(self, count: int) -> float:
+        began = time.perf_counter()
+        labels = self.run(self.source, count)
+        self.labels = self.labels or labels
+        return time.perf_counter() - began
 
     def stretch(self) -> None:
         """Once through the images of a stretch, and again while that took too little."""

@@ -91,6 +91,7 @@ def predict_on_cluster(
     loaded = model if isinstance(model, Model | Exported) else open_model(model)
     asked = {"engine": given.engine, "precision": given.precision, "exact": given.exact}
     predictor = Predictor(loaded, **asked, batch=BATCH, lanes=given.cpus)
+    predictor.announce()
     settled = predictor.engine, predictor.precision, given.exact, given.cpus
     job = Job(str(Record(target).folder), str(Path.cwd()), wanted, *settled)
     images = expand([paths] if isinstance(paths, str | os.PathLike) else paths)

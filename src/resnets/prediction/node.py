@@ -53,7 +53,7 @@ class Node:
         self.job = job
         self.files = files
         self.predictor: Predictor | None = None
-        self.locks: list[IO[bytes]] = []
+        self.cores: dict[int, IO[bytes]] = {}  # with the locks that hold them
 
     def __call__(self, chunk: dict[str, Any]) -> dict[str, Any]:
         """{"predicted", "failed", "error"}: what came of a chunk, or why nothing can."""
@@ -72,8 +72,11 @@ class Node:
         if not path.exists():
             names = list(read_list(folder, first, last))
             if self.predictor is None:
+                self.cores = _own_cores(self.job.cpus)
                 self.predictor = self._made()
-            _write_parquet(path, self._rows(self.predictor, names, first), self.job.wanted)
+            elif self.cores:
+                os.sched_setaffinity(0, self.cores)  # Ray calls on one thread or another
+            write_rows(path, self._rows(self.predictor, names, first), self.job.wanted)
         return _counted(path)
 
     def _rows(self, predictor: Predictor, names: list[str], first: int) -> Rows:
@@ -84,11 +87,10 @@ class Node:
 
     def _made(self) -> Predictor:
         """The predictor, compiled. ValueError where this node can't predict as the others do."""
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  # of an extra
 
         if resnets.__version__ != self.job.version:
             raise ValueError(f"it has resnets {resnets.__version__}, and this run is of {self.job.version}")
-        self.locks = _own_cores(self.job.cpus)
         with tempfile.TemporaryDirectory(prefix="resnets-") as place:
             files: dict[str, bytes] = ray.get(self.files)  # pyright: ignore[reportAssignmentType]
             model = _model_of(files, Path(place))
@@ -157,7 +159,8 @@ def read_list(folder: Path, first: int, last: int) -> Iterator[str]:
             yield from map(os.fsdecode, some)
 
 
-def _write_parquet(path: Path, rows: Rows, wanted: Wanted) -> None:
+def write_rows(path: Path, rows: Rows, wanted: Wanted) -> None:
+    """A file of the table, whole or not at all."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -182,25 +185,32 @@ def _counted(path: Path) -> tuple[int, int]:
     return len(errors) - errors.null_count, len(errors)
 
 
-def _own_cores(count: int) -> list[IO[bytes]]:
+def _own_cores(count: int) -> dict[int, IO[bytes]]:
     """Keep this thread, and those it starts, to cores that no other predictor on this machine has: an engine would take
-    every core, and pin itself to the first. Returns the locks that hold the cores; they end with the process.
+    every core, and pin itself to the first. Returns them with the locks that hold them, which end with the process.
     """
     if not hasattr(os, "sched_setaffinity") or count >= machine.cores():
-        return []
+        return {}
     folder = Path(tempfile.gettempdir()) / f"resnets-cores-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     cores = sorted(os.sched_getaffinity(0))
     random.shuffle(cores)  # containers that share a machine don't see each other's locks
     taken: dict[int, IO[bytes]] = {}
-    for core in cores:
-        file = (folder / str(core)).open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            taken[core] = file
-        except BlockingIOError:
-            file.close()
-        if len(taken) == count:
-            break
-    os.sched_setaffinity(0, taken if len(taken) == count else cores[:count])
-    return list(taken.values())
+    for wanted_free in (True, False):  # where too few are free, some that aren't
+        for core in cores:
+            if core not in taken and len(taken) < count:
+                file = (folder / str(core)).open("wb")
+                if _locked(file) or not wanted_free:
+                    taken[core] = file
+                else:
+                    file.close()
+    os.sched_setaffinity(0, taken)
+    return taken
+
+
+def _locked(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
