@@ -88,7 +88,7 @@ def _nncf() -> ModuleType:
     """NNCF, made quiet; its usage statistics are switched off before it is loaded: nothing is sent anywhere."""
     os.environ.setdefault("NNCF_CI", "1")
     nncf = need("nncf", "export", "int8")
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # not its own way, which sets the level of handlers of others too
     return nncf
 
 
