@@ -1,5 +1,6 @@
 """What the interpreters share that build a graph for prediction: each norm folded into the convolution before it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ class Convolution(NamedTuple):
         return self.weight.shape[-1] // 2
 
 
-class Folding:
+class Folding(ABC):
     """The half of an interpreter that waits: a map is a `Node`, or a `Convolution` to be. `built` settles which.
 
     A subclass offers `convolution`, which builds one, and the rest of `graph.Operations`.
@@ -37,13 +38,15 @@ class Folding:
         self.state = state
         self.features: Node = None  # the pooled vector, once the walk has passed it
 
+    @abstractmethod
     def convolution(self, x: Convolution) -> Node:
         """The convolution in the runtime's graph, its bias added."""
-        raise NotImplementedError
+        ...
 
     def scale_and_shift(self, x: Node, scale: np.ndarray, shift: np.ndarray) -> Node:
-        """x · scale + shift, a float32 [channels] each: a norm that follows no convolution."""
-        raise NotImplementedError
+        """x · scale + shift, a float32 [channels] each: a norm that follows no convolution. ONNX has an operation for
+        it, and overrides `norm` instead."""
+        ...
 
     def conv(self, x: Node, name: str, width: int, kernel: int, stride: int = 1, groups: int = 1) -> Node:
         return Convolution(self.built(x), self.state[f"{name}.weight"], stride, groups)
