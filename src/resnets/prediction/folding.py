@@ -46,7 +46,7 @@ class Folding(ABC):
     def scale_and_shift(self, x: Node, scale: np.ndarray, shift: np.ndarray) -> Node:
         """x · scale + shift, a float32 [channels] each: a norm that follows no convolution. ONNX has an operation for
         it, and overrides `norm` instead."""
-        ...
+        raise TypeError(f"{type(self).__name__} has no scale_and_shift, nor a norm of its own")
 
     def conv(self, x: Node, name: str, width: int, kernel: int, stride: int = 1, groups: int = 1) -> Node:
         return Convolution(self.built(x), self.state[f"{name}.weight"], stride, groups)
