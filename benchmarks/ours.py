@@ -43,13 +43,17 @@ class Material:
     crops: np.ndarray  # of the small ones: uint8 [a multiple of MOST, 224, 224, 3]
 
     @classmethod
-    def make(cls, folder: Path, quick: bool) -> "Material":
+    def make(cls, folder: Path, images: int, quick: bool) -> "Material":
         """Make the photos."""
-        small = make_photos(folder / "small", 64 if quick else 1000, (500, 375), 75)
-        large = make_photos(folder / "large", 16 if quick else 100)
+        small = make_photos(folder / "small", 64 if quick else images, (500, 375), 75)
+        large = make_photos(folder / "large", 16 if quick else -(-images // 10))
         count = -(-len(small) // MOST) * MOST
         crops = [our_crop(path, Preprocessing()) for path in itertools.islice(itertools.cycle(small), count)]
         return cls(folder, quick, small, large, np.stack(crops))
+
+    def model(self, network: str) -> Path:
+        """The model file of a network."""
+        return self.folder / f"{network}.safetensors"
 
     @property
     def batch(self) -> int:
@@ -58,11 +62,12 @@ class Material:
 
 
 class Ours:
-    """What `resnets.predict` does once its network is compiled, as the others' networks are before they are timed."""
+    """What `resnets predict` does for many images once it has settled how and compiled the network: others' are, too."""
 
     def __init__(self, model: Model | Exported, precision: str) -> None:
         self.classes = model.classes
         self.predictor = Predictor(model, engine="openvino", precision=precision)
+        self.predictor.tune()
 
     def run(self, sources: Sequence[Source] | np.ndarray, count: int) -> list[str]:
         """The labels of so many images, from the first again where there are fewer."""

@@ -10,7 +10,7 @@ from resnets import machine
 from resnets.data.preprocessing import Preprocessing
 from resnets.prediction import timing
 from resnets.prediction.predictor import Predictor
-from resnets.prediction.timing import BATCH, Plan, latency, measured_plan, plan_for, throughput, usual_plan
+from resnets.prediction.timing import BATCH, Plan, latency, measured_plan, next_call, plan_for, throughput, usual_plan
 
 HOW = Preprocessing(size=32, crop=1.0)
 
@@ -41,6 +41,18 @@ def own_cache(tmp_path, monkeypatch):
 ])  # fmt: skip
 def test_few_images_have_all_cores_and_many_are_shared_out(images, plan):
     assert plan_for(images, Plan(4, 8)) == plan
+
+
+@pytest.mark.parametrize(("images", "plan", "calls"), [
+    (0, Plan(2, 8), []), (3, Plan(1, 1), [1, 1, 1]), (20, Plan(2, 3), [3] * 6 + [1, 1]),
+    (72, Plan(2, 8), [8] * 8 + [4, 2, 1, 1]),
+])  # fmt: skip
+def test_calls_are_whole_batches_that_end_in_ever_smaller_ones(images, plan, calls):
+    found = []
+    while images:
+        found.append(next_call(images, plan))
+        images -= found[-1]
+    assert found == calls
 
 
 def test_latency_and_throughput_of_an_engine():

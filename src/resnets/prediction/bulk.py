@@ -167,7 +167,7 @@ def _plan(predictor: Predictor, images: int) -> Plan:
     """The plan for that many images; where they are so many that it pays, it is measured."""
     if images >= MEASURED:
         return predictor.tune()
-    known = predictor.usual if images < 2 * predictor.usual.lanes * predictor.usual.batch else usual_plan(predictor.identity)
+    known = predictor.usual if images < predictor.usual.enough else usual_plan(predictor.identity)
     return plan_for(images, known)
 
 

@@ -23,7 +23,7 @@ from resnets.data.preprocessing import Preprocessing, crop, normalise
 from resnets.model import Model
 from resnets.prediction.engines import Engine
 from resnets.prediction.exported import Exported, compiled, settled
-from resnets.prediction.timing import BATCH, Plan, identity, measured_plan, plan_for, usual_plan
+from resnets.prediction.timing import BATCH, Plan, identity, measured_plan, next_call, plan_for, usual_plan
 
 log = logging.getLogger("resnets")
 
@@ -78,18 +78,21 @@ class Predictor:
     def __call__(self, sources: Iterable[Source]) -> Generator[Output]:
         """One `Output` a source, in the order of the sources; at most a few batches are in memory at a time."""
         remaining = iter(sources)
-        first = list(itertools.islice(remaining, 2 * self.usual.lanes * self.usual.batch))
-        if not self.fixed and len(first) == 2 * self.usual.lanes * self.usual.batch:
+        waiting = deque(itertools.islice(remaining, self.usual.enough))
+        if not self.fixed and len(waiting) == self.usual.enough:
             self.usual = usual_plan(self.identity)  # many: as they were measured to be fastest, if they were
-        plan = self.usual if self.fixed else plan_for(len(first), self.usual)
+        plan = self.usual if self.fixed else plan_for(len(waiting), self.usual)
         engine = self.compiled(plan.lanes)
-        remaining = itertools.chain(first, remaining)
         workers = max(plan.lanes, machine.cores())
         with ThreadPoolExecutor(workers) as pool:
             ahead: deque[Future[tuple[list[Output], float, float]]] = deque()
             try:
                 while True:
-                    while len(ahead) < 2 * workers and (job := list(itertools.islice(remaining, plan.batch))):
+                    while len(ahead) < 2 * workers:
+                        waiting.extend(itertools.islice(remaining, max(plan.lanes * plan.batch - len(waiting), 0)))
+                        if not waiting:
+                            break
+                        job = [waiting.popleft() for _ in range(next_call(len(waiting), plan))]
                         ahead.append(pool.submit(self._run, engine, job))
                     if not ahead:
                         return

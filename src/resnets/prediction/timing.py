@@ -28,6 +28,11 @@ class Plan(NamedTuple):
     lanes: int  # calls of the engine at the same time
     batch: int  # images in a call
 
+    @property
+    def enough(self) -> int:
+        """Images that are many: two calls a lane."""
+        return 2 * self.lanes * self.batch
+
 
 def latency(engine: Engine, batch: np.ndarray, seconds: float = 1.0) -> float:
     """Seconds of one call alone: the median of as many as fit into `seconds`, five at least."""
@@ -66,6 +71,15 @@ def plan_for(images: int, usual: Plan) -> Plan:
     if images < 2 * usual.lanes:
         return Plan(1, 1)
     return Plan(usual.lanes, min(usual.batch, -(-images // (2 * usual.lanes))))
+
+
+def next_call(remaining: int, plan: Plan) -> int:
+    """Images of the next call: a whole batch; towards the end fewer and fewer, so that no lane is long done before the last.
+
+    Powers of two, since an engine prepares itself for each size.
+    """
+    fair = -(-remaining // plan.lanes)
+    return plan.batch if fair >= plan.batch else 1 << (fair.bit_length() - 1)
 
 
 def usual_plan(identity: str) -> Plan:
