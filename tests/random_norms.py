@@ -1,5 +1,6 @@
-"""For tests: a network whose every norm matters, and whose answer depends on the image however deep it is."""
+"""For tests: a network whose every norm matters and whose answer depends on the image, however deep; and comparing it."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,3 +27,14 @@ def randomised(net, size=64):
         hook.remove()
     net.fc.bias.normal_(0, 0.1, generator=generator)
     return net
+
+
+def state_of(module):
+    """The weights by name, as arrays that share their memory."""
+    return {key: value.numpy() for key, value in module.state_dict().items()}
+
+
+def assert_close(found, expected):
+    """Within 1e-4 of the largest expected."""
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()

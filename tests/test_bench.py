@@ -52,6 +52,12 @@ def test_with_data_there_are_accuracies_and_int8(tmp_path, capsys):
     assert status == 0 and "images/s" in said.out
 
 
+def test_a_page_that_cannot_be_written_is_said_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(prediction, "open_model", None)
+    status, said = run(capsys, "bench", "predict", tmp_path / "m.safetensors", "--out", tmp_path / "none" / "x.html")
+    assert status == 2 and "there is no folder" in said.err
+
+
 def test_an_export_is_measured_as_it_is(tmp_path, capsys):
     out = export(tiny(GREY), tmp_path / "out", format="openvino", input="crops")
     status, said = run(capsys, "bench", "predict", out, "--json")

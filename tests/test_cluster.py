@@ -17,10 +17,11 @@ from resnets import machine, predict
 from resnets.errors import MissingExtra, WorkFailed
 from resnets.prediction import cluster, node
 from resnets.prediction.answers import Wanted
+from resnets.prediction.bulk import predict_to
 from resnets.prediction.cluster import predict_on_cluster
 from resnets.prediction.node import Job, Node, read_list, write_list
 from resnets.prediction.paths import Listed, Part
-from resnets.prediction.record import Record
+from resnets.prediction.record import CLUSTER, Record
 
 IMAGES, BROKEN = 60, 7
 PARTS = 8  # files, of chunks of 8 images
@@ -218,10 +219,10 @@ def test_a_run_that_failed_goes_on(ray, model, photos, tmp_path, caplog):
     ray.stops_at = 24
     with pytest.raises(WorkFailed, match="the cluster failed: OSError: the disk is full"):
         predict_on_cluster(model, [photos], tmp_path / "labels")
-    assert names(tmp_path) == [".labels.chunks"]
+    assert names(tmp_path) == [".labels.cluster"]
     assert "the same command goes on" in caplog.text
-    (tmp_path / ".labels.chunks" / ".part-000000000024.parquet.xyz.part").write_bytes(b"of a node that died")
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".labels.chunks").glob("*.parquet")}
+    (tmp_path / ".labels.cluster" / ".part-000000000024.parquet.xyz.part").write_bytes(b"of a node that died")
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".labels.cluster").glob("*.parquet")}
     ray.stops_at = None
     ray.machines.append({"Alive": True, "Resources": {"CPU": 512}})  # as the chunks were they stay
     written = predict_on_cluster(model, [photos], tmp_path / "labels")
@@ -237,10 +238,35 @@ def test_a_run_that_was_begun_otherwise_is_refused(ray, model, photos, tmp_path,
     with pytest.raises(WorkFailed):
         predict_on_cluster(model, [photos], tmp_path / "labels")
     how = {"paths": [photos], **other}
-    with pytest.raises(ValueError, match=f"begun otherwise .*{'inputs' if 'paths' in other else next(iter(other))}"):
+    with pytest.raises(ValueError, match=f"begun otherwise: .*{'inputs' if 'paths' in other else next(iter(other))}"):
         predict_on_cluster(model, out=tmp_path / "labels", **how)
     ray.stops_at = None
     assert predict_on_cluster(model, [photos], tmp_path / "labels").already == 24
+
+
+def test_a_finished_table_stays_as_it_is(ray, model, photos, tmp_path):
+    predict_on_cluster(model, [photos], tmp_path / "labels")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()}
+    written = predict_on_cluster(model, [photos], tmp_path / "labels")
+    assert (written.already, written.predicted, written.failed) == (IMAGES, IMAGES - 1, 1)
+    with pytest.raises(ValueError, match="begun otherwise: top was 5 and is now 3"):
+        predict_on_cluster(model, [photos], tmp_path / "labels", top=3)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()} == before
+    assert names(tmp_path) == ["labels"]
+
+
+def test_one_machines_run_and_a_clusters_are_not_each_others(ray, model, photos, tmp_path):
+    ray.stops_at = 24
+    with pytest.raises(WorkFailed):
+        predict_on_cluster(model, [photos], tmp_path / "labels.parquet")
+    with pytest.raises(ValueError, match="was begun with --cluster"):
+        predict_to(model, [photos], tmp_path / "labels.parquet")
+    ray.stops_at = None
+    assert predict_on_cluster(model, [photos], tmp_path / "labels.parquet").already == 24
+    predict_to(model, [photos], tmp_path / "other.parquet")
+    (tmp_path / "other.parquet").unlink()  # as if killed: its record stays
+    with pytest.raises(ValueError, match="was begun without --cluster"):
+        predict_on_cluster(model, [photos], tmp_path / "other.parquet")
 
 
 def test_a_run_that_did_nothing_leaves_nothing(ray, model, photos, tmp_path):
@@ -253,7 +279,7 @@ def test_a_run_that_did_nothing_leaves_nothing(ray, model, photos, tmp_path):
 
 
 def test_one_run_at_a_time(ray, model, photos, tmp_path):
-    with Record(tmp_path / "labels").locked(), pytest.raises(WorkFailed, match="another process"):
+    with Record(tmp_path / "labels", CLUSTER).locked(), pytest.raises(WorkFailed, match="another process"):
         predict_on_cluster(model, [photos], tmp_path / "labels")
 
 
@@ -421,7 +447,7 @@ def test_a_node_that_is_killed_midway_loses_no_row_and_doubles_none(model, slow_
     out, killed, over = tmp_path / "labels.parquet", [], threading.Event()
 
     def kill():
-        parts = tmp_path / ".labels.parquet.chunks"
+        parts = tmp_path / ".labels.parquet.cluster"
         while not (len(list(parts.glob("*.parquet"))) >= 3 and ray.is_initialized() and every_core_has_work(ray)):
             if over.wait(0.05):
                 return

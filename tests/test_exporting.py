@@ -18,6 +18,7 @@ from resnets import metrics
 from resnets.data.preprocessing import Preprocessing, crop, normalise
 from resnets.errors import WorkFailed
 from resnets.exporting import certificate, export, making, read_certificate, verify
+from resnets.exporting import pictures as exporting_pictures
 from resnets.exporting.pictures import real, synthetic
 from resnets.model import Model
 from resnets.prediction.exported import Exported, open_model
@@ -194,7 +195,8 @@ def test_certified_on_the_users_images(photos, tmp_path):
     assert measured["accuracy"]["model"] == measured["accuracy"]["export"] == truth["top1"]
     assert measured["reduced_scale_decoding"]["probabilities"]["largest"] == 0  # small images are decoded in full
     assert resnets.evaluate(out, photos)["top1"] == truth["top1"]
-    assert verify(out, photos)["real"]["images"] == 40
+    assert verify(out, photos)["real"] == {
+        "top1": truth["top1"], "images": 40, "split": "all", "interval": truth["interval"], "data": "photos"}  # fmt: skip
     assert not any("40" in path.name or path.suffix == ".png" for path in out.iterdir()), "no photo of the user's"
 
 
@@ -207,6 +209,41 @@ def test_images_without_labels_are_certified_by_agreement(photos, tmp_path):
                                     "interval": [0, 0]}  # fmt: skip
     with pytest.raises(ValueError, match="nowhere"):
         export(tiny(), tmp_path / "other", format="openvino", data=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("most", [10, 10_000])
+def test_verifying_measures_the_images_that_were_certified(most, photos, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(exporting_pictures, "MOST", most)
+    out = export(tiny(), tmp_path / "out", format="openvino", data=photos)
+    assert verify(out, photos)["real"]["images"] == min(most, 40)
+    found = read_certificate(out)
+    found["real"]["accuracy"]["export"] += 0.1
+    (out / "certificate.json").write_text(json.dumps(found))
+    with pytest.raises(WorkFailed, match=r"top-1 on photos \(all\) is .*, and was"):
+        verify(out, photos)
+    with caplog.at_level("INFO", "resnets"):
+        found["real"]["data"] = "others"
+        (out / "certificate.json").write_text(json.dumps(found))
+        verify(out, photos)
+    assert "isn't what was certified" in caplog.text
+    (tmp_path / "flat").mkdir()
+    for path in photos.rglob("*.png"):
+        path.rename(tmp_path / "flat" / path.name)
+    with pytest.raises(ValueError, match="has no labels"):
+        verify(out, tmp_path / "flat")
+
+
+def test_what_is_no_certificate_is_said(tmp_path):
+    for said in ("{", "[]", "{}"):
+        (tmp_path / "certificate.json").write_text(said)
+        with pytest.raises(ValueError, match="no certificate of an export"):
+            verify(tmp_path)
+
+
+def test_data_of_no_image_is_refused(tmp_path):
+    (tmp_path / "empty.csv").write_text("path\n")
+    with pytest.raises(ValueError, match=r"empty\.csv names no image"):
+        export(tiny(), tmp_path / "out", format="openvino", data=tmp_path / "empty.csv")
 
 
 def test_a_file_that_predicts_something_else_is_no_export(monkeypatch, photos, tmp_path):
@@ -229,7 +266,7 @@ def test_a_file_that_was_changed_is_found(name, tmp_path):
     with pytest.raises(WorkFailed, match=f"{name} isn't the file that was certified"):
         verify(out)
     (out / name).unlink()
-    with pytest.raises((WorkFailed, ValueError), match=name):
+    with pytest.raises(WorkFailed, match=f"lacks {name}, which its certificate names"):
         verify(out)
 
 
@@ -270,7 +307,7 @@ def test_folders_in_use_and_models_without_preprocessing_are_refused(tmp_path):
         export(tiny(), tmp_path / "file", format="openvino")
     with pytest.raises(ValueError, match="how its images are prepared"):
         export(replace(tiny(), preprocessing=None), tmp_path / "new", format="openvino")
-    with pytest.raises(ValueError, match="is a model, not an exported folder"):
+    with pytest.raises(ValueError, match=r"it has no certificate\.json"):
         verify(tiny().save(tmp_path / "m.safetensors"))
 
 
@@ -307,10 +344,24 @@ def test_int8_is_calibrated_measured_and_kept(format, photos, tmp_path, caplog):
         export(tiny(), tmp_path / "slow", format=format, precision="int8", data=photos, max_drop=100, require_faster=True)
 
 
+def test_other_networks_of_the_same_weights_are_not_each_others_and_no_cache_is_no_failure(
+    photos, tmp_path, monkeypatch, caplog
+):
+    how = {"format": "openvino", "precision": "int8", "input": "crops", "data": photos, "max_drop": 100}
+    export(tiny(), tmp_path / "one", **how)
+    other = replace(tiny(), architecture=replace(tiny().architecture, norm_epsilon=0.5))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RESNETS_CACHE", str(tmp_path / "file"))
+    with caplog.at_level("INFO", "resnets"):
+        export(other, tmp_path / "two", **how)
+    assert "from the cache" not in caplog.text and "isn't kept in the cache" in caplog.text
+    assert read_certificate(tmp_path / "two")["real"]["top1_agreement"] >= 0.8
+
+
 def test_int8_that_costs_too_much_is_tried_with_care_then_refused(photos, tmp_path, monkeypatch):
     tried = []
 
-    def with_care(network, format, tensors, checked, most):
+    def with_care(network, format, tensors, identity, checked, most):
         tried.append((len(checked), most))
         return network
 
@@ -349,6 +400,13 @@ def test_calibration_takes_other_images_than_are_measured():
     measured = {reader.args for reader in found.readers}
     assert found.labels is not None and set(found.labels) == {0, 1, 2}
     assert not measured & {reader.args for reader in found.calibration}
+
+
+def test_calibration_takes_images_of_every_class_where_all_are_measured(photos):
+    found = real(tiny(), photos)
+    of = {reader.args: label for reader, label in zip(found.readers, found.labels, strict=True)}
+    assert sorted(of) == sorted(reader.args for reader in found.calibration)
+    assert {of[reader.args] for reader in found.calibration[:12]} == {0, 1, 2}
 
 
 def test_a_drop_is_paired():

@@ -1,6 +1,9 @@
 import io
 import itertools
 import json
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -366,6 +369,20 @@ def test_a_file_and_a_missing_path_are_passed_through(tmp_path):
     assert list(expand([tmp_path / "a.jpg", *paths[1:]])) == paths
 
 
+def test_a_name_that_is_no_utf_8_where_the_terminal_is_strict(model, folder, tmp_path):
+    saved = model.save(tmp_path / "model.safetensors")
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / name).write_bytes((folder / "1.png").read_bytes())
+    command = [sys.executable, "-m", "resnets", "predict", str(saved), "-", "--json"]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(
+        command, input=os.fsencode(f"{name}\n"), capture_output=True, cwd=tmp_path, env=strict, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert answer["path"] == name and "labels" in answer
+
+
 @pytest.mark.parametrize("path", ["x" * 300 + ".jpg", "a\0b.jpg"])
 def test_a_path_that_no_file_can_have_is_passed_through(path, model):
     assert list(expand([path])) == [path]
@@ -424,13 +441,11 @@ def test_a_glob_that_matches_nothing_is_an_error(tmp_path):
         list(expand([f"{tmp_path}/*.jpg"]))
 
 
-def test_a_glob_of_folders_is_not_passed_over_in_silence(tmp_path):
-    put(tmp_path, "cat/1.jpg", "dog/2.jpg")
-    try:
-        found = list(expand([f"{tmp_path}/*"]))
-    except ValueError:
-        return
-    assert found == [f"{tmp_path}/cat/1.jpg", f"{tmp_path}/dog/2.jpg"]
+@pytest.mark.parametrize("beside", [(), ("z.jpg",)])
+def test_a_glob_of_folders_is_not_passed_over_in_silence(tmp_path, beside):
+    put(tmp_path, "cat/1.jpg", "dog/2.jpg", *beside)
+    names = ("cat/1.jpg", "dog/2.jpg", *beside)
+    assert list(expand([f"{tmp_path}/*"])) == [f"{tmp_path}/{name}" for name in names]
 
 
 @pytest.mark.parametrize("text", ["path\na.jpg\ndeep/b c.jpg\n", "path,label\na.jpg,cat\ndeep/b c.jpg,\n"])

@@ -50,9 +50,26 @@ def test_few_images_have_all_cores_and_many_are_shared_out(images, plan):
 def test_calls_are_whole_batches_that_end_in_ever_smaller_ones(images, plan, calls):
     found = []
     while images:
-        found.append(next_call(images, plan))
+        found.append(next_call(sum(found), images, plan))
         images -= found[-1]
     assert found == calls
+
+
+@pytest.mark.parametrize("batch", [1, 8, 12, 20, 27])
+@pytest.mark.parametrize("lanes", [1, 2, 32])
+def test_calls_are_the_same_wherever_a_run_began(lanes, batch):
+    plan = Plan(lanes, batch)
+
+    def ends(first, images):
+        position = first
+        while position < images:
+            position += next_call(position - first, min(images - position, lanes * batch), plan)
+            yield position
+
+    for images in range(batch * lanes * 3, batch * lanes * 3 + 2 * batch):
+        whole = list(ends(0, images))
+        for first in range(batch, images, batch):
+            assert [end for end in whole if end > first] == list(ends(first, images))
 
 
 def test_latency_and_throughput_of_an_engine():

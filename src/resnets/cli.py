@@ -5,6 +5,7 @@ status: 0 done, 1 the work failed, 2 the request was wrong.
 """
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ log = logging.getLogger("resnets")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):  # names that are no UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
     options = parser(VERBS).parse_args(arguments)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -99,6 +99,7 @@ def examine(
         "data": dataset.name,
         "engine": predictor.engine,
         "precision": predictor.precision,
+        "exact": predictor.exact,
         "note": part.note,
     }
     _say(loaded, dataset, part, figures, unreadable)

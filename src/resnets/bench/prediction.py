@@ -61,6 +61,8 @@ def bench_predict(
     With labelled `data`, accuracy too, and int8, which is calibrated on it. `out` is a page of the plot. Gives {"machine",
     "rows"}, a row a `Way`. Speeds are of ready crops: decoding is the same for all.
     """
+    if out is not None and not Path(out).absolute().parent.is_dir():
+        raise ValueError(f"there is no folder {Path(out).parent} to write {Path(out).name} in")
     loaded = model if isinstance(model, Model | Exported) else open_model(model)
     if isinstance(loaded, Exported) and sizes:
         raise ValueError("an export has one input size; --sizes needs the model itself")

@@ -1,5 +1,7 @@
 """From a model to an exported folder: its file, the program that runs it, and the proof; or nothing at all."""
 
+import itertools
+import json
 import logging
 import os
 import shutil
@@ -22,6 +24,7 @@ from resnets.files import sha256, write_json
 from resnets.model import Model, load
 from resnets.prediction.engines import engine
 from resnets.prediction.exported import CERTIFICATE, RUNS, Exported, open_model
+from resnets.prediction.predictor import Predictor
 from resnets.prediction.quantisation import CALIBRATION, quantised, quantised_with_care
 
 log = logging.getLogger("resnets")
@@ -105,18 +108,19 @@ def _made(wish: Wish, pictures: Pictures | None, folder: Path) -> dict[str, Any]
     if wish.precision != "int8":
         return _proved(wish, pictures, folder, None)
     assert pictures is not None
-    images = readable(pictures.calibration or tuple(pictures.readers), wish.how.channels == 1, CALIBRATION)
-    if not images:
-        raise WorkFailed("none of the images for the calibration of int8 could be read")
+    images = itertools.islice(readable(pictures.calibration, wish.how.channels == 1), CALIBRATION)
     tensors = [formats.tensor_of(image, wish.how) for image in images]
-    net = quantised(formats.network(wish.model, wish.how, wish.format), wish.format, tensors, wish.model.sha256)
+    if not tensors:
+        raise WorkFailed("none of the images for the calibration of int8 could be read")
+    identity = json.dumps([wish.model.sha256, wish.model.architecture.to_json()])
+    net = quantised(formats.network(wish.model, wish.how, wish.format), wish.format, tensors, identity)
     faster = _checked_speed(wish, net)
     document = _proved(wish, pictures, folder, net, judge=False)
     if certificate.too_much(document["real"]["accuracy"], wish.max_drop):
         log.warning("int8 as it is: %s", certificate.drop_in_words(document["real"]["accuracy"]))
         plain = formats.network(wish.model, wish.how, wish.format)
         pairs = _pairs(wish, pictures)
-        net = quantised_with_care(plain, wish.format, tensors, pairs, wish.max_drop / 100)
+        net = quantised_with_care(plain, wish.format, tensors, identity, pairs, wish.max_drop / 100)
         for path in folder.iterdir():
             path.unlink()
         faster = _checked_speed(wish, net)
@@ -140,6 +144,7 @@ def _proved(wish: Wish, pictures: Pictures | None, folder: Path, net: Any, judge
     write_json(folder / CERTIFICATE, document)
     exported = open_model(folder)
     assert isinstance(exported, Exported)
+    document["arithmetic"] = Predictor(exported).precision  # bf16 is computed in float32 where the processor has none
     document["synthetic"] = certificate.on_synthetic(wish.model, exported, wish.how)
     if pictures is not None:
         document["real"] = certificate.on_real(wish.model, exported, pictures)
@@ -199,5 +204,5 @@ def _pairs(wish: Wish, pictures: Pictures) -> list[tuple[np.ndarray, int]]:
     readers, labels = pictures.readers[::step], None if pictures.labels is None else pictures.labels[::step]
     said = certificate.answers(certificate.reference(wish.model), readers)
     right = said.logits.argmax(1) if labels is None else labels[said.readable]
-    images = readable(readers, grey, len(readers))
+    images = readable(readers, grey)
     return [(formats.tensor_of(image, wish.how), int(label)) for image, label in zip(images, right, strict=True)]

@@ -1,7 +1,9 @@
 """The images that an export is measured on: the user's, with labels where they have some, and synthetic ones."""
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from resnets.data.decode import UnreadableImage, read
 from resnets.data.preprocessing import Preprocessing
 from resnets.evaluation import choose
 from resnets.model import Model
+from resnets.prediction.exported import Exported
 from resnets.prediction.paths import expand
 from resnets.prediction.predictor import Reader
 
@@ -30,12 +33,12 @@ class Pictures:
 
     readers: list[Reader]
     labels: np.ndarray | None = None  # int64 [images], in the model's classes
-    calibration: tuple[Reader, ...] = ()  # images to take int8's scales from: not the measured ones, where there are others
+    calibration: tuple[Reader, ...] = ()  # to take int8's scales from, shuffled: not the measured, where there are others
     name: str = ""
     part: str = ""  # which of the data's images: test, val, held-out, all
 
 
-def real(model: Model, data: str | os.PathLike[str]) -> Pictures:
+def real(model: Model | Exported, data: str | os.PathLike[str]) -> Pictures:
     """The user's images: a dataset, of which the part that `evaluate` would measure; or images without labels.
 
     Raises ValueError where there are none.
@@ -48,33 +51,29 @@ def real(model: Model, data: str | os.PathLike[str]) -> Pictures:
         if not Path(data).exists():
             raise
         paths = _spread(list(expand([data])))
+        if not paths:
+            raise ValueError(f"{data} names no image") from None
         log.info("%s has no labels (%s): agreement stands for accuracy", data, error)
-        return Pictures([partial(read, Path(path)) for path in paths], name=Path(data).name, part="all")
+        readers: list[Reader] = [partial(read, Path(path)) for path in paths]
+        return Pictures(readers, calibration=_shuffled(readers), name=Path(data).name, part="all")
     known = _spread(part.indices[labels >= 0].tolist())
     if not known:
         raise ValueError(f"{data} has no image of a class that the model knows")
-    others = np.setdiff1d(dataset.splits.get("train", dataset.indices()), known)
-    generator = np.random.default_rng(0)
+    others = np.setdiff1d(dataset.splits.get("train", dataset.indices()), known).tolist()
     return Pictures(
         readers=[partial(dataset.images.read, index) for index in known],
         labels=dataset.labels_as(model.classes)[known],
-        calibration=tuple(partial(dataset.images.read, index) for index in generator.permutation(others).tolist()),
+        calibration=_shuffled([partial(dataset.images.read, index) for index in others or known]),
         name=dataset.name,
         part=part.name,
     )
 
 
-def readable(readers: list[Reader] | tuple[Reader, ...], grey: bool, most: int) -> list[np.ndarray]:
-    """The first `most` images that can be read, decoded in full."""
-    found: list[np.ndarray] = []
+def readable(readers: Iterable[Reader], grey: bool) -> Iterator[np.ndarray]:
+    """The images that can be read, one by one, decoded in full."""
     for reader in readers:
-        if len(found) == most:
-            break
-        try:
-            found.append(reader(grey, 0))
-        except UnreadableImage:
-            continue
-    return found
+        with contextlib.suppress(UnreadableImage):
+            yield reader(grey, 0)
 
 
 def synthetic(how: Preprocessing) -> list[np.ndarray]:
@@ -89,6 +88,11 @@ def synthetic(how: Preprocessing) -> list[np.ndarray]:
         image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
         images.append(np.asarray(image)[:, :, : how.channels])
     return images
+
+
+def _shuffled(readers: Sequence[Reader]) -> tuple[Reader, ...]:
+    """In an order of chance that is always the same, since a folder's images come class by class."""
+    return tuple(readers[index] for index in np.random.default_rng(0).permutation(len(readers)))
 
 
 def _spread(items: list) -> list:

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -19,17 +18,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import resnets
-from resnets import machine
 from resnets.errors import WorkFailed, need
 from resnets.files import write_json
 from resnets.model import Model
 from resnets.prediction.answers import Wanted
 from resnets.prediction.bulk import Written
+from resnets.prediction.connection import connected, room
 from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.node import LIST, Job, Node, file_of, hash_of, model_files, write_list
 from resnets.prediction.paths import Name, Part, expand
 from resnets.prediction.predictor import Predictor
-from resnets.prediction.record import Record
+from resnets.prediction.record import CLUSTER, Record, differences
 from resnets.prediction.timing import BATCH
 
 log = logging.getLogger("resnets")
@@ -93,9 +92,10 @@ def predict_on_cluster(
     predictor = Predictor(loaded, **asked, batch=BATCH, lanes=given.cpus)
     predictor.announce()
     settled = predictor.engine, predictor.precision, given.exact, given.cpus
-    job = Job(str(Record(target).folder), str(Path.cwd()), wanted, *settled)
+    record = Record(target, CLUSTER)
+    job = Job(str(record.folder), str(Path.cwd()), wanted, *settled)
     images = expand([paths] if isinstance(paths, str | os.PathLike) else paths)
-    with contextlib.redirect_stdout(sys.stderr), _connected(ray, cluster), Record(target).locked():  # Ray prints on both
+    with contextlib.redirect_stdout(sys.stderr), connected(ray, cluster), record.locked():  # Ray prints on both
         if given.gpus is None:
             given = replace(given, gpus=float(job.engine == "torch" and "GPU" in ray.cluster_resources()))
         try:
@@ -136,7 +136,12 @@ def _predict(ray: Any, work: _Work) -> Written:
         "images": len(ours),
         "inputs": inputs,
     }
-    size = _begun(folder, settings) or _size(len(ours), _room(ray, work.how))
+    if known := _finished(work.target):
+        _refuse_other(work.target, known, settings)
+        shutil.rmtree(folder)
+        log.info("%s: %d rows, finished already", work.target, known["images"])
+        return Written(work.target, known["predicted"], known["failed"], known["images"])
+    size = _begun(folder, settings) or _size(len(ours), room(ray, work.how.cpus, work.how.gpus or 0))
     write_json(folder / SETTINGS, {**settings, "chunk": size})
     chunks = [Chunk(first, min(first + size, ours.stop)) for first in ours[::size]] or [Chunk(ours.start, ours.start)]
     with contextlib.closing(_answers(ray, job, files, chunks, work.how)) as answers:
@@ -159,9 +164,22 @@ def _target(out: Name | None, share: Part | None) -> Path:
     target = given if share is None else share.of_path(given)
     if not target.parent.is_dir():
         raise ValueError(f"there is no folder {target.parent} to write {target.name} in")
-    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
+    if os.path.lexists(target) and (not target.is_dir() or (any(target.iterdir()) and not _finished(target))):
         raise ValueError(f"{target} exists and is no empty folder; remove it, or give another --out")
+    if (sidecar := Record(target).sidecar).exists():
+        raise ValueError(
+            f"{target} was begun without --cluster; go on so, or give another --out; to begin anew, remove {sidecar}"
+        )
     return target
+
+
+def _finished(target: Path) -> dict[str, Any]:
+    """The settings of a table that is whole, with its counts; {} of anything else."""
+    try:
+        known = json.loads((target / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) and "predicted" in known else {}
 
 
 def _block(images: int, share: Part) -> range:
@@ -170,7 +188,7 @@ def _block(images: int, share: Part) -> range:
 
 
 def _size(images: int, predictors: int) -> int:
-    """Images in a chunk: whole batches, so that what goes through the network together doesn't depend on the cluster."""
+    """Images in a chunk: whole batches, however many predictors there are."""
     wished = max(-(-images // CHUNKS), min(USUAL, images // (EACH * predictors)))
     return BATCH * max(1, -(-wished // BATCH))
 
@@ -181,60 +199,13 @@ def _begun(folder: Path, settings: dict[str, Any]) -> int | None:
         begun = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    differing = [name for name, value in settings.items() if begun.get(name) != value]
-    if differing:
-        raise ValueError(
-            f"{folder} is of a run that was begun otherwise ({', '.join(differing)}); give the same again, or remove it"
-        )
+    _refuse_other(folder, begun, settings)
     return begun["chunk"]
 
 
-@contextlib.contextmanager
-def _connected(ray: Any, cluster: str) -> Iterator[None]:
-    """A connection to the cluster; what is begun here is ended here."""
-    if ray.is_initialized():
-        there = ray.get_runtime_context().gcs_address
-        if cluster not in ("auto", there):
-            raise ValueError(f"this process is connected to the Ray cluster at {there}, not to {cluster}")
-        yield
-        return
-    address = (os.environ.get("RAY_ADDRESS") or "auto") if cluster == "auto" else cluster
-    if address != "auto":
-        _check_reachable(address)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError) as error:
-        if address != "auto" or not isinstance(error, ConnectionError):
-            raise WorkFailed(f"the Ray cluster at {address} can't be used: {str(error).splitlines()[0]}") from error
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        log.info("no Ray cluster is running; one is started on this machine, with %d cores", machine.cores())
-        ray.init(address="local", num_cpus=machine.cores(), include_dashboard=False, **quiet)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Raise where nothing listens: Ray would try for minutes, and then end the process."""
-    found = re.fullmatch(r"(?P<host>[^/]+):(?P<port>[0-9]+)", address)
-    if found is None:
-        raise ValueError(f"a cluster is auto or HOST:PORT of its head, not {address!r}")
-    try:
-        socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=10).close()
-    except (OSError, OverflowError) as error:
-        raise WorkFailed(f"no Ray cluster answers at {address}: {error}") from None
-
-
-def _room(ray: Any, given: How) -> int:
-    """How many predictors the cluster has room for now. WorkFailed where it has none."""
-    shares = {"CPU": given.cpus, "GPU": given.gpus or 0}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(min(int(node.get(name, 0) // share) for name, share in shares.items() if share) for node in nodes)
-    if not room:
-        raise WorkFailed(f"no node of the cluster has {shares['CPU']} CPUs and {shares['GPU']:g} GPUs for a predictor")
-    return room
+def _refuse_other(folder: Path, begun: dict[str, Any], settings: dict[str, Any]) -> None:
+    if said := differences({name: begun.get(name) for name in settings}, settings):
+        raise ValueError(f"{folder} is of a run that was begun otherwise: {said}. Give the same again, or remove it")
 
 
 def _counted(answers: Iterable[dict[str, Any]], chunks: list[Chunk], folder: Path, target: Path) -> Written:

@@ -39,19 +39,19 @@ def open_model(path: str | os.PathLike[str]) -> Model | Exported:
     if not certificate.is_file():
         return load(path)
     try:
-        return _exported(Path(path), json.loads(certificate.read_text(encoding="utf-8")))
+        found = _exported(Path(path), json.loads(certificate.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{certificate} is no certificate of an export: {reason}") from None
+    if not found.file.is_file():
+        raise ValueError(f"{path} lacks {found.file.name}, which its certificate names")
+    return found
 
 
 def _exported(folder: Path, certificate: Mapping[str, Any]) -> Exported:
     model = certificate["model"]
-    file = folder / certificate["file"]
-    if not file.is_file():
-        raise ValueError(f"there is no {file.name} beside it")
     return Exported(
-        file=file,
+        file=folder / certificate["file"],
         format=certificate["format"],
         precision=certificate["precision"],
         input=certificate["input"],

@@ -66,7 +66,11 @@ def expand(paths: Iterable[Name]) -> Iterator[str]:
             if not matches:
                 raise ValueError(f"nothing matches {given}")
             files = [match for match in matches if os.path.isfile(match)]  # noqa: PTH113
-            yield from files or expand(matches)
+            if files and "**" in str(given):
+                yield from files
+                continue
+            for match in matches:
+                yield from _folder(Path(match)) if os.path.isdir(match) else (match,)  # noqa: PTH112
         else:
             yield str(given)
 

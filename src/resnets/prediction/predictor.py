@@ -73,26 +73,35 @@ class Predictor:
 
     def announce(self) -> None:
         """Say once what was settled by rule: engine, precision and decode scale."""
-        log.info("engine %s, %s%s", self.engine, self.precision, ", JPEGs decoded in full" if self.exact else "")
+        scale = "in full" if self.exact else "at a reduced scale"
+        log.info("engine %s, %s, large JPEGs decoded %s", self.engine, self.precision, scale)
 
     def __call__(self, sources: Iterable[Source]) -> Generator[Output]:
         """One `Output` a source, in the order of the sources; at most a few batches are in memory at a time."""
         remaining = iter(sources)
-        waiting = deque(itertools.islice(remaining, self.usual.enough))
+        waiting: deque[Source] = deque()
+        position = 0
+
+        def wait_for(images: int) -> None:
+            waiting.extend(itertools.islice(remaining, max(images - len(waiting), 0)))
+
+        wait_for(self.usual.enough)
         if not self.fixed and len(waiting) == self.usual.enough:
             self.usual = usual_plan(self.identity)  # many: as they were measured to be fastest, if they were
+            wait_for(self.usual.enough)
         plan = self.usual if self.fixed else plan_for(len(waiting), self.usual)
-        engine = self.compiled(plan.lanes)
         workers = max(plan.lanes, machine.cores())
         with ThreadPoolExecutor(workers) as pool:
+            engine = pool.submit(self.compiled, plan.lanes)  # the other cores decode meanwhile
             ahead: deque[Future[tuple[list[Output], float, float]]] = deque()
             try:
                 while True:
                     while len(ahead) < 2 * workers:
-                        waiting.extend(itertools.islice(remaining, max(plan.lanes * plan.batch - len(waiting), 0)))
+                        wait_for(plan.lanes * plan.batch)
                         if not waiting:
                             break
-                        job = [waiting.popleft() for _ in range(next_call(len(waiting), plan))]
+                        job = [waiting.popleft() for _ in range(next_call(position, len(waiting), plan))]
+                        position += len(job)
                         ahead.append(pool.submit(self._run, engine, job))
                     if not ahead:
                         return
@@ -126,7 +135,7 @@ class Predictor:
             self._engines[lanes] = compiled(self.model, self.how, self.engine, self.precision, lanes)
         return self._engines[lanes]
 
-    def _run(self, engine: Engine, sources: list[Source]) -> tuple[list[Output], float, float]:
+    def _run(self, engine: Future[Engine], sources: list[Source]) -> tuple[list[Output], float, float]:
         """Some images from file to logits on this thread, and the seconds of decoding and of arithmetic."""
         if self.reads == "image" and len(sources) > 1:  # whole images: one in memory at a time
             each = [self._run(engine, [source]) for source in sources]
@@ -136,9 +145,11 @@ class Predictor:
         decoded = time.perf_counter()
         good = [item for item in inputs if isinstance(item, np.ndarray)]
         batch = np.stack(good) if good and self.reads != "image" else good[0] if good else None
-        rows = iter(zip(*engine(batch), strict=True) if batch is not None else ())
+        network = engine.result()
+        compiled = time.perf_counter()
+        rows = iter(zip(*network(batch), strict=True) if batch is not None else ())
         outputs = [Output(error=item) if isinstance(item, str) else Output(*next(rows)) for item in inputs]
-        return outputs, decoded - began, time.perf_counter() - decoded
+        return outputs, decoded - began, time.perf_counter() - compiled
 
     def _input(self, source: Source) -> np.ndarray | str:
         """What the engine reads of one image, or why it can't be read."""

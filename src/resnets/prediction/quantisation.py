@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -32,32 +32,45 @@ def quantised(network: Any, format: str, tensors: Sequence[np.ndarray], identity
 
     `tensors` are inputs as the network reads them, float32 [1, channels, size, size] each; `identity` names the model.
     """
+
+    def made(nncf: ModuleType, how: Mapping[str, Any]) -> Any:
+        log.info("quantising on %d images", len(tensors))
+        return nncf.quantize(network, _dataset(nncf, format, tensors), **how)
+
+    return _kept(format, tensors, identity, made)
+
+
+def quantised_with_care(
+    network: Any, format: str, tensors: Sequence[np.ndarray], identity: str, checked: Sequence[tuple[np.ndarray, int]],
+    most: float,
+) -> Any:  # fmt: skip
+    """The accuracy-aware way: layers go back to float32, the costliest first, until accuracy on `checked` — pairs of an
+    input and its class — drops by at most `most`, a fraction. Kept in the cache too."""
+
+    def made(nncf: ModuleType, how: Mapping[str, Any]) -> Any:
+        log.info("quantising with accuracy control on %d images", len(checked))
+        judged = nncf.Dataset(list(checked), lambda pair: _entry(format, pair[0]))
+        return nncf.quantize_with_accuracy_control(
+            network, _dataset(nncf, format, tensors), judged, validation_fn=_accuracy, max_drop=most, **how
+        )
+
+    judges = json.dumps([identity, most, _hash(tensor for tensor, _ in checked), [label for _, label in checked]])
+    return _kept(format, tensors, judges, made)
+
+
+def _kept(
+    format: str, tensors: Sequence[np.ndarray], identity: str, made: Callable[[ModuleType, Mapping[str, Any]], Any]
+) -> Any:
+    """The network from the cache, else what is `made` by NNCF with the settings that both ways have, and kept."""
     place = _cached(format, tensors, identity)
     if place.is_dir():
         log.info("int8 network from the cache, %s", place)
         return read_network(format, place)
     nncf = _nncf()
-    log.info("quantising on %d images", len(tensors))
     with _aside():
-        found = nncf.quantize(network, _dataset(nncf, format, tensors), preset=nncf.QuantizationPreset.MIXED,
-                              subset_size=len(tensors))  # fmt: skip
+        found = made(nncf, {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(tensors)})
     _keep(format, found, place)
     return found
-
-
-def quantised_with_care(
-    network: Any, format: str, tensors: Sequence[np.ndarray], checked: Sequence[tuple[np.ndarray, int]], most: float
-) -> Any:
-    """The accuracy-aware way: layers go back to float32, the costliest first, until accuracy on `checked` — pairs of an
-    input and its class — drops by at most `most`, a fraction."""
-    nncf = _nncf()
-    log.info("quantising with accuracy control on %d images", len(checked))
-    judged = nncf.Dataset(list(checked), lambda pair: _entry(format, pair[0]))
-    with _aside():
-        return nncf.quantize_with_accuracy_control(
-            network, _dataset(nncf, format, tensors), judged, validation_fn=_accuracy, max_drop=most,
-            preset=nncf.QuantizationPreset.MIXED, subset_size=len(tensors),
-        )  # fmt: skip
 
 
 def _accuracy(network: Any, pairs: Iterable[tuple[np.ndarray, int]]) -> tuple[float, list[float]]:
@@ -111,19 +124,24 @@ def _entry(format: str, tensor: np.ndarray) -> Any:
 
 def _cached(format: str, tensors: Sequence[np.ndarray], identity: str) -> Path:
     """Where a quantised network is kept: by model, calibration images, versions and machine."""
-    pixels = hashlib.sha256()
-    for tensor in tensors:
-        pixels.update(tensor.tobytes())
     versions = [version(name) for name in ("nncf", "openvino", "onnx", "resnets") if name != "onnx" or format == "onnx"]
-    key = json.dumps([format, identity, pixels.hexdigest(), versions, machine.processor()[0]])
+    key = json.dumps([format, identity, _hash(tensors), versions, machine.processor()[0]])
     return cache_folder() / "int8" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _hash(tensors: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
 
 
 def _keep(format: str, network: Any, place: Path) -> None:
     """Write a network into the cache: a folder that appears whole."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=place.parent, prefix=".part-"))
+    partial = None
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=place.parent, prefix=".part-"))
         if format == "onnx":
             import onnx
 
@@ -133,7 +151,10 @@ def _keep(format: str, network: Any, place: Path) -> None:
 
             ov.save_model(network, partial / NAMES[format], compress_to_fp16=False)
         partial.rename(place)
-    except OSError as error:  # a full disk, or another process was first: the network is at hand all the same
+    except (
+        OSError
+    ) as error:  # a full disk, one that can't be written, or another process was first: the network is at hand all the same
         log.warning("the int8 network isn't kept in the cache: %s", error)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)

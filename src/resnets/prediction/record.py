@@ -19,17 +19,19 @@ from resnets.errors import WorkFailed
 from resnets.files import replacing, write_json
 from resnets.prediction.tables import Layout, join, read_best
 
+CHUNKS, CLUSTER = "chunks", "cluster"  # kinds of folders for what is under way
 FINISHED = "finished"  # the key under which the settings say what came of it, once the table is whole
 
 
 class Record:
     """A table's settings and chunks on the disk. What changes them is called while `locked`."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, kind: str = CHUNKS) -> None:
+        """`kind` says who writes: chunks of one machine and of a cluster aren't each other's."""
         self.name = out
         self.out = Path(os.path.realpath(out))  # a link stays, and what it points to is written
         self.sidecar = self.out.with_name(f"{self.out.name}.json")
-        self.folder = self.out.with_name(f".{self.out.name}.chunks")
+        self.folder, self.clusters = (self.out.with_name(f".{self.out.name}.{of}") for of in (kind, CLUSTER))
 
     def read(self) -> dict[str, Any] | None:
         """The settings that the table was begun with; None where it wasn't. ValueError where something else lies there."""
@@ -37,6 +39,11 @@ class Record:
         try:
             document = json.loads(self.sidecar.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            if self.clusters.exists():
+                raise ValueError(
+                    f"{self.name} was begun with --cluster; give that again, or another --out; to begin anew, remove "
+                    f"{self.clusters}"
+                ) from None
             if there:
                 raise ValueError(
                     f"{self.name} exists, and no {self.sidecar.name} beside it says how it was made; remove it, or give "
@@ -57,14 +64,9 @@ class Record:
         """Raise ValueError where the table was begun with other settings, with those that differ."""
         begun = self.read() or {}
         there = {name: value for name, value in begun.items() if name != FINISHED}
-        said = [
-            f"{name} was {_brief(there.get(name))} and is now {_brief(settings.get(name))}"
-            for name in {**there, **settings}
-            if there.get(name) != settings.get(name)
-        ]
-        if said:
+        if said := differences(there, settings):
             raise ValueError(
-                f"{self.name} was begun otherwise: {'; '.join(said)}. Give the same again, or another --out; to begin anew, "
+                f"{self.name} was begun otherwise: {said}. Give the same again, or another --out; to begin anew, "
                 f"remove {self.out.name} and {self.sidecar.name}"
             )
 
@@ -132,6 +134,15 @@ class Record:
         new = self.folder / "settings"  # a kill leaves nothing beside the table
         write_json(new, settings)
         new.replace(self.sidecar)
+
+
+def differences(begun: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """What a table was begun with and is other now, as a person reads it; "" where nothing is."""
+    return "; ".join(
+        f"{name} was {_brief(begun.get(name))} and is now {_brief(settings.get(name))}"
+        for name in {**begun, **settings}
+        if begun.get(name) != settings.get(name)
+    )
 
 
 def _is_there(path: Path, descriptor: int) -> bool:

@@ -73,13 +73,15 @@ def plan_for(images: int, usual: Plan) -> Plan:
     return Plan(usual.lanes, min(usual.batch, -(-images // (2 * usual.lanes))))
 
 
-def next_call(remaining: int, plan: Plan) -> int:
+def next_call(position: int, remaining: int, plan: Plan) -> int:
     """Images of the next call: a whole batch; towards the end fewer and fewer, so that no lane is long done before the last.
 
-    Powers of two, since an engine prepares itself for each size.
+    Powers of two, since an engine prepares itself for each size, and none goes beyond a multiple of the batch: from any such
+    `position` on, calls are the same wherever a run began.
     """
     fair = -(-remaining // plan.lanes)
-    return plan.batch if fair >= plan.batch else 1 << (fair.bit_length() - 1)
+    wished = plan.batch if fair >= plan.batch else 1 << (fair.bit_length() - 1)
+    return min(wished, plan.batch - position % plan.batch)
 
 
 def usual_plan(identity: str) -> Plan:

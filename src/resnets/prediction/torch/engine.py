@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from resnets import machine
 from resnets.data.preprocessing import Preprocessing
 from resnets.graph import walk
 from resnets.model import Model
@@ -26,6 +27,7 @@ class TorchEngine:
     def __init__(self, model: Model, how: Preprocessing, precision: str) -> None:
         self.precision = precision
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        machine.keep_freed_memory()
         self.how = how
         self.network = folded(model.network()).to(self.device).to(memory_format=torch.channels_last)
         self.mean, self.deviation = (
@@ -55,6 +57,7 @@ class ExportedTorchEngine:
 
     def __init__(self, file: Path, precision: str) -> None:
         self.precision = precision
+        machine.keep_freed_memory()
         self.program = torch.export.load(file).module()
         self.turn = threading.Lock()
 
