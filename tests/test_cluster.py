@@ -301,7 +301,7 @@ def test_where_it_cant_write(ray, model, photos, tmp_path, out, said):
 
 @pytest.mark.parametrize("how", [{"top": 0}, {"above": 2}, {"part": "3/2"}, {"engine": "abacus"}, {"cpus": 0}])
 def test_options_that_cant_be_are_refused_before_a_cluster_is_sought(ray, model, photos, tmp_path, how, monkeypatch):
-    monkeypatch.setattr(cluster, "_connected", None)
+    monkeypatch.setattr(cluster, "connected", None)
     with pytest.raises(ValueError):
         predict_on_cluster(model, [photos], tmp_path / "labels", **how)
 

@@ -31,8 +31,8 @@ NO_TORCH = [
     "data.decode", "data.preprocessing", "data.dataset", "data.sources", "data.augmentation", "data.loader", "evaluation",
     "prediction", "prediction.openvino.engine", "prediction.openvino.inputs", "prediction.predictor", "prediction.paths",
     "prediction.tables", "prediction.exported",
-    "prediction.cluster", "prediction.connection", "prediction.node", "prediction.answers", "prediction.bulk", "prediction.record",
-    "prediction.progress", "prediction.preparing", "prediction.sorting",
+    "prediction.cluster", "prediction.connection", "prediction.node", "prediction.answers", "prediction.bulk",
+    "prediction.record", "prediction.progress", "prediction.preparing", "prediction.sorting",
     "pages.evaluation", "pages.training", "pages.gallery",
 ]  # fmt: skip
 
