@@ -1,6 +1,6 @@
 """JPEG files to labels, beside the ways of others and beside what decoding and arithmetic allow: ResNet-50 and ResNet-18.
 
-    python benchmarks/predict.py [--quick] [--images 1000] [--no-int8] [--json] [--out FILE]
+    python benchmarks/predict.py [--quick] [--images 1000] [--networks resnet50 resnet18] [--no-int8] [--json] [--out FILE]
 
 It needs `pip install ".[dev,convert]"`. Random weights; 1,000 photos of 500×375 pixels and a tenth as many of 4000×3000.
 Every way has the same files, is loaded and warmed up first, and is timed in turn with the others, three
@@ -29,7 +29,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,7 @@ def measured(network: str, material: Material, with_int8: bool) -> tuple[list[di
     models: dict[str, Model | Exported] = {"float32": model, machine.precision(): model}
     if with_int8:
         models["int8"] = int8(model, network, material)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, contextlib.redirect_stdout(sys.stderr):
         ways = [*other_ways(network, model, material), *our_ways(models, material), *decoding_ways(material)]
         if network == "resnet50" and not material.quick:
             keras = Keras(material.small[0].parent)
@@ -157,6 +159,7 @@ def main() -> None:
     parser = bench.parser(__doc__ or "")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--images", type=int, default=1000, help="photos of 500×375; the whole takes hours with 1000")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="the ratios are resnet50's")
     parser.add_argument("--no-int8", action="store_true", help="leave int8 out")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = [{"name": "the native precision of this processor", "precision": machine.precision()}]
@@ -165,11 +168,12 @@ def main() -> None:
         material = Material.make(Path(place), options.images, options.quick)
         found, ratios = single(material)  # while this process is small
         rows += found
-        found, more = measured("resnet50", material, not options.no_int8)
-        rows += found
-        if not options.quick:
-            rows += measured("resnet18", material, not options.no_int8)[0]
-    bench.report(options, rows, {**more, **ratios})
+        for network in options.networks[:1] if options.quick else options.networks:
+            with ProcessPoolExecutor(1, get_context("spawn")) as alone:  # what one network's ways leave behind is gone
+                found, more = alone.submit(measured, network, material, not options.no_int8).result()
+            rows += found
+            ratios |= more if network == "resnet50" else {}
+    bench.report(options, rows, ratios)
 
 
 if __name__ == "__main__":
