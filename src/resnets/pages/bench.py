@@ -18,7 +18,8 @@ def prediction_page(document: Mapping[str, Any]) -> str:
         for row in rows
     ]  # fmt: skip
     lead = f"{where['processor']}, {where['cores']} cores. Ready crops; decoding is the same for every way."
-    return page("How fast, and how good", lead, section("Accuracy against latency", _plot(rows)),
+    title = "Speed" if any(row["top1"] is None for row in rows) else "Accuracy"
+    return page("How fast, and how good", lead, section(f"{title} against latency", _plot(rows)),
                 section("The figures", table(head, cells)))  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def _plot(rows: Sequence[Mapping[str, Any]]) -> str:
         x, y = LEFT + share * (right - LEFT), bottom - share * (bottom - TOP)
         body.append(f'<line class="frame" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         body.append(text(LEFT - 4, y + 4, "end", said.format(low + share * (high - low))))
-        body.append(text(x, bottom + 16, "middle", f"{share * most:.3g}"))
+        body.append(text(x, bottom + 16, "end" if share == 1 else "middle", f"{share * most:.3g}"))
     for row in rows:
         x = LEFT + row["latency_ms"] / most * (right - LEFT)
         y = bottom - (row[value] - low) / (high - low) * (bottom - TOP)
