@@ -7,6 +7,9 @@ from typing import Any
 from resnets.pages.charts import HEIGHT, LEFT, TOP, WIDTH
 from resnets.pages.shell import page, section, table
 
+LETTER = 6.6  # about the width of a letter, at the size of a chart's text
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
 
 def prediction_page(document: Mapping[str, Any]) -> str:
     """A self-contained HTML page of a `bench predict` document."""
@@ -42,10 +45,32 @@ def _plot(rows: Sequence[Mapping[str, Any]]) -> str:
         body.append(f'<line class="frame" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         body.append(text(LEFT - 4, y + 4, "end", said.format(low + share * (high - low))))
         body.append(text(x, bottom + 16, "end" if share == 1 else "middle", f"{share * most:.3g}"))
-    for row in rows:
-        x = LEFT + row["latency_ms"] / most * (right - LEFT)
-        y = bottom - (row[value] - low) / (high - low) * (bottom - TOP)
-        anchor, shift = ("end", -8) if x > (LEFT + right) * 0.6 else ("start", 8)
-        body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="var(--a)"/>')
-        body.append(text(x + shift, y + 4, anchor, row["name"], 'class="ink" '))
+    points = [
+        (LEFT + row["latency_ms"] / most * (right - LEFT), bottom - (row[value] - low) / (high - low) * (bottom - TOP))
+        for row in rows
+    ]
+    body += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="var(--a)"/>' for x, y in points]
+    for (x, y, anchor), row in zip(_labels(points, [row["name"] for row in rows], right), rows, strict=True):
+        body.append(text(x, y, anchor, row["name"], 'class="ink" '))
     return f'<div style="max-width:760px"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(body)}</svg></div>'
+
+
+def _labels(points: Sequence[tuple[float, float]], names: Sequence[str], right: float) -> list[tuple[float, float, str]]:
+    """Where each point's name stands, (x, y, anchor): beside it, above or below, clear of other names and points."""
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    placed = []
+    for (x, y), name in zip(points, names, strict=True):
+        wide = LETTER * len(name)
+        tries = [(x0, y + down) for down in (4, -10, 18, -24, 32, -38, 46) for x0 in (x + 8, x - 8 - wide)]
+        inside = [(x0, y0) for x0, y0 in tries if x0 >= LEFT and x0 + wide <= right and TOP + 8 <= y0 <= HEIGHT - 40]
+        clear = (
+            at for at in inside if not any(_overlap((at[0], at[1] - 10, at[0] + wide, at[1] + 3), box) for box in taken)
+        )
+        x0, y0 = next(clear, (inside or tries)[0])
+        taken.append((x0, y0 - 10, x0 + wide, y0 + 3))
+        placed.append((x0, y0, "start"))
+    return placed
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

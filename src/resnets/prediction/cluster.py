@@ -28,7 +28,7 @@ from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.node import LIST, Job, Node, file_of, hash_of, model_files, write_list
 from resnets.prediction.paths import Name, Part, expand
 from resnets.prediction.predictor import Predictor
-from resnets.prediction.record import CLUSTER, Record, differences
+from resnets.prediction.record import CLUSTER, Record, refuse_other
 from resnets.prediction.timing import BATCH
 
 log = logging.getLogger("resnets")
@@ -137,7 +137,7 @@ def _predict(ray: Any, work: _Work) -> Written:
         "inputs": inputs,
     }
     if known := _finished(work.target):
-        _refuse_other(work.target, known, settings)
+        refuse_other(work.target, _of(known, settings), settings, str(work.target))
         shutil.rmtree(folder)
         log.info("%s: %d rows, finished already", work.target, known["images"])
         return Written(work.target, known["predicted"], known["failed"], known["images"])
@@ -199,13 +199,13 @@ def _begun(folder: Path, settings: dict[str, Any]) -> int | None:
         begun = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    _refuse_other(folder, begun, settings)
+    refuse_other(folder, _of(begun, settings), settings, str(folder))
     return begun["chunk"]
 
 
-def _refuse_other(folder: Path, begun: dict[str, Any], settings: dict[str, Any]) -> None:
-    if said := differences({name: begun.get(name) for name in settings}, settings):
-        raise ValueError(f"{folder} is of a run that was begun otherwise: {said}. Give the same again, or remove it")
+def _of(known: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """What a run was begun with, without what came of it."""
+    return {name: known.get(name) for name in settings}
 
 
 def _counted(answers: Iterable[dict[str, Any]], chunks: list[Chunk], folder: Path, target: Path) -> Written:

@@ -64,11 +64,7 @@ class Record:
         """Raise ValueError where the table was begun with other settings, with those that differ."""
         begun = self.read() or {}
         there = {name: value for name, value in begun.items() if name != FINISHED}
-        if said := differences(there, settings):
-            raise ValueError(
-                f"{self.name} was begun otherwise: {said}. Give the same again, or another --out; to begin anew, "
-                f"remove {self.out.name} and {self.sidecar.name}"
-            )
+        refuse_other(self.name, there, settings, f"{self.out.name} and {self.sidecar.name}")
 
     def is_finished(self) -> bool:
         """Whether the table is whole and in its place."""
@@ -134,6 +130,14 @@ class Record:
         new = self.folder / "settings"  # a kill leaves nothing beside the table
         write_json(new, settings)
         new.replace(self.sidecar)
+
+
+def refuse_other(name: Path, begun: Mapping[str, Any], settings: Mapping[str, Any], remove: str) -> None:
+    """Raise ValueError where what was begun differs from `settings`, saying in what, and what to remove to begin anew."""
+    if said := differences(begun, settings):
+        raise ValueError(
+            f"{name} was begun otherwise: {said}. Give the same again, or another --out; to begin anew, remove {remove}"
+        )
 
 
 def differences(begun: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
