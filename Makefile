@@ -11,8 +11,9 @@ demo: $(VENV)/.train
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+# With every other library there is: TensorFlow, Keras, transformers.
+test-slow: $(VENV)/.convert
+	$(BIN)/python -m pytest -m "(slow or convert) and not gpu and not network and not browser"
 
 # The base install alone, in an environment of its own: predicting needs no PyTorch, not even installed.
 test-base: $(VENV)-base/.base
@@ -32,6 +33,10 @@ $(VENV)/.dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.train
+
+$(VENV)/.convert: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable ".[dev,convert]"
+	touch $@
 
 $(VENV)-base/.base: pyproject.toml
 	test -x $(VENV)-base/bin/python || $(PYTHON) -m venv $(VENV)-base

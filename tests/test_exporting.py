@@ -16,10 +16,11 @@ from random_norms import randomised
 import resnets
 from resnets import metrics
 from resnets.data.preprocessing import Preprocessing, crop, normalise
+from resnets.data.synthetic import synthetic
 from resnets.errors import WorkFailed
 from resnets.exporting import certificate, export, making, read_certificate, verify
 from resnets.exporting import pictures as exporting_pictures
-from resnets.exporting.pictures import real, synthetic
+from resnets.exporting.pictures import real
 from resnets.model import Model
 from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.predictor import Predictor

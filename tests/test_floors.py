@@ -14,7 +14,7 @@ FLOORS = [  # from the top; a room imports only from floors below its own
     ["__main__"],
     ["cli"],
     ["terminal", "demonstration", "bench", "arguments"],
-    ["summary", "training", "exporting"],
+    ["summary", "training", "exporting", "conversion"],
     ["evaluation"],
     ["pages"],
     ["weights", "prediction"],

@@ -8,6 +8,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import safetensors
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -247,6 +248,16 @@ def test_a_full_disk_leaves_the_previous_model_and_nothing_beside_it(saved, monk
     assert [entry.name for entry in saved.parent.iterdir()] == ["best.safetensors"]
 
 
+def test_what_the_library_says_of_a_full_disk_is_an_error_of_the_system(saved, monkeypatch):
+    def full(*_):
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("resnets.model.save_file", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{saved}'"):
+        model().save(saved)
+    assert [entry.name for entry in saved.parent.iterdir()] == ["best.safetensors"]
+
+
 def test_loading_and_saving_import_no_torch(saved):
     code = (
         "import sys, resnets; resnets.load(sys.argv[1]).save(sys.argv[1]); print({'torch', 'torchvision'} & {*sys.modules})"
@@ -268,3 +279,10 @@ def test_the_network_has_the_models_weights_and_is_in_evaluation_mode():
     with torch.no_grad():
         net.fc.bias.zero_()
     assert own.state["fc.bias"].all()  # the model keeps its own
+
+
+def test_a_saved_file_is_its_bytes_and_has_the_usual_permissions(tmp_path):
+    path = model().save(tmp_path / "model.safetensors")
+    (tmp_path / "other").touch()
+    assert path.read_bytes() == model().to_bytes()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -1,18 +1,16 @@
-import functools
 import hashlib
 import io
 import logging
 import pickle
-import threading
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from serving import serving
 
 from resnets.architecture import NAMED, named
 from resnets.graph import weight_shapes
@@ -201,25 +199,6 @@ def test_another_suffix_says_which_are_read(tmp_path, name):
 
 
 # Pretrained weights
-
-
-@contextmanager
-def serving(folder):
-    """A web server of a folder; its address, and the paths that were asked for."""
-    asked = []
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            asked.append(self.path)
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from resnets.architecture import Architecture as Architecture
-    from resnets.complexity import table as table
+    from resnets.conversion import convert as convert
     from resnets.data import open_dataset as open_dataset
     from resnets.data.preprocessing import Preprocessing as Preprocessing
     from resnets.demonstration import demo as demo
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from resnets.networks import network as network
     from resnets.prediction import Prediction as Prediction
     from resnets.prediction import predict as predict
+    from resnets.summary import table as table
     from resnets.training import train as train
     from resnets.training.recipe import Recipe as Recipe
 
@@ -30,6 +31,7 @@ _HOMES = {
     "Prediction": "prediction",
     "Preprocessing": "data.preprocessing",
     "Recipe": "training.recipe",
+    "convert": "conversion",
     "demo": "demonstration",
     "evaluate": "evaluation",
     "export": "exporting",
@@ -37,13 +39,13 @@ _HOMES = {
     "network": "networks",
     "open_dataset": "data",
     "predict": "prediction",
-    "table": "complexity",
+    "table": "summary",
     "train": "training",
 }
 
 __all__ = [
-    "Architecture", "Model", "Prediction", "Preprocessing", "Recipe", "__version__", "demo", "evaluate", "export", "load",
-    "network", "open_dataset", "predict", "table", "train",
+    "Architecture", "Model", "Prediction", "Preprocessing", "Recipe", "__version__", "convert", "demo", "evaluate", "export",
+    "load", "network", "open_dataset", "predict", "table", "train",
 ]  # fmt: skip
 
 

@@ -217,8 +217,8 @@ def named(name: str, **changes: Any) -> Architecture:
 
 
 def name_of(wanted: Architecture) -> str:
-    """The name of an architecture whatever its channels, classes and shortcut, or "custom"; the shortcut is added if it
-    isn't the name's own ("resnet50, shortcut A")."""
+    """The name of an architecture whatever its channels, classes and shortcut, or "custom"; the shortcut and the epsilon are
+    added if they aren't the name's own ("resnet50, shortcut A", "resnet50, epsilon 1.001e-05")."""
     for name, known in NAMED.items():
         if replace(known, channels=wanted.channels, classes=wanted.classes) == wanted:
             return name
@@ -226,4 +226,8 @@ def name_of(wanted: Architecture) -> str:
         changes = {"channels": wanted.channels, "classes": wanted.classes, "shortcut": wanted.shortcut}
         if known.shortcut != "none" and replace(known, **changes) == wanted:
             return f"{name}, shortcut {wanted.shortcut}"
+    for name, known in NAMED.items():
+        constants = {field: getattr(wanted, field) for field in ("norm_epsilon", "norm_momentum", "channels", "classes")}
+        if replace(known, **constants) == wanted:
+            return f"{name}, epsilon {wanted.norm_epsilon:g}"
     return "custom"

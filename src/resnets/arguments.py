@@ -2,14 +2,17 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import resnets
 
 Verb = Callable[[argparse.Namespace], int | None]
 
+ECOSYSTEMS = sorted(file.stem for file in (Path(resnets.__file__).parent / "weights" / "ecosystems").glob("[!_]*.py"))
 TRAIN_OPTIONS = ("model", "init", "recipe", "epochs", "batch_size", "input", "fit", "precision", "val", "seed", "exclude",
                  "workers", "out")  # fmt: skip
 ENGINE_OPTIONS = ("engine", "precision", "exact")
+CONVERT_OPTIONS = ("to", "ecosystem", "architecture", "weights", "classes", "preprocessing", "keep_half", "licence")
 PREDICT_OPTIONS = ("top", "above", "features", *ENGINE_OPTIONS)
 
 
@@ -106,6 +109,25 @@ def _export(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", metavar="DIR", help="the folder that is made")
 
 
+def _convert(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("source", metavar="SOURCE", help="a model of resnets; a .pth, .safetensors, .h5 or .keras file; a "
+                      "folder of timm or transformers; a TensorFlow checkpoint; or a name to fetch: "
+                      "torchvision:resnet50.IMAGENET1K_V2, timm:resnet50.a1_in1k, hf:ORG/NAME")  # fmt: skip
+    verb.add_argument("out", metavar="OUT", help="what is written; its suffix says the form, and none a folder or a prefix")
+    verb.add_argument("--from", dest="ecosystem", default="auto", choices=["auto", *ECOSYSTEMS],
+                      help="whose weights they are, where names and files don't say")  # fmt: skip
+    verb.add_argument(
+        "--to", default="resnets", choices=["resnets", *ECOSYSTEMS], help="whose they become (default: resnets)"
+    )
+    verb.add_argument("--arch", dest="architecture", metavar="NAME", help="the network, where several have these shapes")
+    verb.add_argument("--weights", choices=["plain", "ema"], help="which, where a file has plain and averaged ones")
+    verb.add_argument("--classes", metavar="FILE", help="class names, one a line; or imagenet, whose 1,000 are built in")
+    verb.add_argument("--preprocessing", metavar="NAME|FILE", help="how images are prepared, where the source doesn't say")
+    verb.add_argument("--keep-half", action="store_true", help="write float16 or bfloat16 where the source has it")
+    verb.add_argument("--licence", "--license", metavar="NAME", help="of the weights, for the model card: apache-2.0, …")
+    verb.add_argument("--no-check", action="store_true", help="prove nothing; the certificate says so")
+
+
 def _bench(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("what", choices=["predict"], help="what is measured on this machine")
     _model(verb)
@@ -135,6 +157,7 @@ ARGUMENTS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "export": _export,
+    "convert": _convert,
     "bench": _bench,
     "demo": _demo,
 }

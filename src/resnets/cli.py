@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnets.arguments import ENGINE_OPTIONS, PREDICT_OPTIONS, TRAIN_OPTIONS, parser
+from resnets.arguments import CONVERT_OPTIONS, ENGINE_OPTIONS, PREDICT_OPTIONS, TRAIN_OPTIONS, parser
 
 if TYPE_CHECKING:
     from resnets.model import Model
@@ -68,9 +68,10 @@ def _refuse(error: Exception, status: int, debug: bool) -> int:
 
 def table(options: argparse.Namespace) -> None:
     """Table 1 of the paper, with exact counts."""
-    from resnets import complexity, terminal
+    from resnets import summary as summaries
+    from resnets import terminal
 
-    rows = complexity.table(options.all)
+    rows = summaries.table(options.all)
     if options.json:
         terminal.print_json(rows)
     else:
@@ -236,6 +237,18 @@ def export(options: argparse.Namespace) -> None:
         terminal.show_certificate(folder, certificate)
 
 
+def convert(options: argparse.Namespace) -> None:
+    """Move weights between torchvision, timm, transformers, Keras, TensorFlow and resnets, with proof."""
+    from resnets import conversion, terminal
+
+    given = {name: getattr(options, name) for name in CONVERT_OPTIONS}
+    document = conversion.convert(options.source, options.out, check=not options.no_check, **given)
+    if options.json:
+        terminal.print_json(document)
+    else:
+        terminal.show_conversion(options.out, document)
+
+
 def bench(options: argparse.Namespace) -> None:
     """Measure this machine: how fast a model runs here, with which engine and precision, and how good it then is."""
     from resnets import terminal
@@ -262,4 +275,4 @@ def demo(options: argparse.Namespace) -> None:
         print(f"{found[name]}: {said}")
 
 
-VERBS = {verb.__name__: verb for verb in (table, summary, train, evaluate, predict, export, bench, demo)}
+VERBS = {verb.__name__: verb for verb in (table, summary, train, evaluate, predict, export, convert, bench, demo)}

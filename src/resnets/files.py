@@ -26,6 +26,19 @@ def replacing(path: Path, mode: str = "wb", **how: Any) -> Iterator[IO[Any]]:
 
 
 @contextlib.contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """The path of an empty file that takes `path`'s place as `replacing`'s does, for what writes to paths alone."""
+    path = Path(os.path.realpath(path))
+    with _partial(path) as (descriptor, partial):
+        os.close(descriptor)
+        yield Path(partial)
+        os.chmod(partial, 0o666 & ~_umask())  # noqa: PTH101  (it may be another file by now)
+        with Path(partial).open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)  # noqa: PTH105
+
+
+@contextlib.contextmanager
 def _partial(path: Path) -> Iterator[tuple[int, str]]:
     """A file beside `path` that is removed again unless it was renamed."""
     try:

@@ -8,6 +8,7 @@ accuracy, versions, and a hash of the tensors. No times, no paths, no host names
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors
 from safetensors.numpy import save as to_bytes
+from safetensors.numpy import save_file
 
 from resnets import machine
 from resnets.architecture import Architecture
 from resnets.data.preprocessing import Preprocessing
-from resnets.files import write_bytes
+from resnets.files import making
 from resnets.graph import weight_shapes
 
 if TYPE_CHECKING:
@@ -68,12 +70,15 @@ class Model:
             raise ValueError(f"a model is saved as NAME.safetensors, not {target.name}")
         if not target.parent.is_dir():
             raise ValueError(f"there is no folder {target.parent} to save {target.name} in")
-        write_bytes(target, self.to_bytes())
+        write_tensors(target, self.state, self._header())
         return target
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        return to_bytes(self.state, {KEY: json.dumps(self.document(), sort_keys=True, ensure_ascii=False)})
+        return to_bytes(self.state, self._header())
+
+    def _header(self) -> dict[str, str]:
+        return {KEY: json.dumps(self.document(), sort_keys=True, ensure_ascii=False)}
 
     def document(self) -> dict[str, Any]:
         """What the header says of the model, as plain values."""
@@ -106,6 +111,18 @@ class Model:
             net = ResNet(self.architecture)
         net.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in self.state.items()}, assign=True)
         return net.eval()
+
+
+def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], header: dict[str, str]) -> None:
+    """A safetensors file of contiguous arrays: whole or not at all, and without a copy of the numbers in memory."""
+    try:
+        with making(path) as beside:
+            save_file(dict(arrays), beside, header)
+    except safetensors.SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))  # a full disk, say
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
 
 
 def load(path: str | os.PathLike[str]) -> Model:

@@ -5,9 +5,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from resnets import complexity
 from resnets.architecture import Architecture, name_of, named
 from resnets.complexity import Layer, layers
 from resnets.model import Model, load
+from resnets.weights.hub import names_of
+
+
+def table(every: bool = False) -> list[dict[str, Any]]:
+    """Table 1 of the paper: a row for 18, 34, 50, 101 and 152. With `every`: every named network, each with the names of
+    pretrained weights that `convert` and `train --init` fetch."""
+    rows = complexity.table(every)
+    return [{**row, "pretrained": names_of(row["name"])} for row in rows] if every else rows
 
 
 @dataclass(frozen=True)
@@ -33,17 +42,7 @@ class Summary:
         how = model.preprocessing
         shown = ", ".join(model.classes[:20]) + (f" and {len(model.classes) - 20} more" if len(model.classes) > 20 else "")
         found = [("classes", shown)]
-        if how is None:
-            found.append(("preprocessing", "not known"))
-        else:
-            resize = f"shorter side to {how.resized}, middle {how.size}×{how.size}"
-            fits = {
-                "crop": resize,
-                "pad": f"padded to {how.size}×{how.size}",
-                "squash": f"squashed to {how.size}×{how.size}",
-            }
-            said = f"{fits[how.fit]}, {how.interpolation}{'' if how.antialias else ' without antialias'}, {how.colour}"
-            found.append(("preprocessing", f"{said}, mean {list(how.mean)}, deviation {list(how.deviation)}"))
+        found.append(("preprocessing", "not known" if how is None else how.in_words))
         if recipe:
             length = f"{recipe['epochs']:g} epochs" if recipe.get("epochs") else f"{recipe.get('steps')} steps"
             found.append(

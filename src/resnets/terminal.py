@@ -26,14 +26,14 @@ def show_table(rows: Sequence[dict[str, Any]], every: bool) -> None:
     """Table 1: the layers and output sizes of the five networks; or all named networks in a row each."""
     if every:
         table = Table(title="Every named network, at its paper's input size")
-        for name in ("name", "layers", "blocks", "shortcut", "input", "parameters", "multiply-adds", "paper"):
+        for name in ("name", "layers", "blocks", "shortcut", "input", "parameters", "multiply-adds", "paper", "pretrained"):
             table.add_column(name, justify="right" if name in ("layers", "parameters", "multiply-adds", "paper") else "left")
         for row in rows:
             said = (row["paper_flops"] and f"{row['paper_flops'] / 1e9:.1f}e9") or (row["paper_parameters"] and _short(row))
             blocks = f"{row['block']} {','.join(map(str, row['blocks']))}"
             size = "×".join(str(side) for side in row["input"][1:])
             table.add_row(row["name"], str(row["depth"]), blocks, row["shortcut"], size, f"{row['parameters']:,}",
-                          f"{row['macs']:,}", said or "")  # fmt: skip
+                          f"{row['macs']:,}", said or "", _pretrained(row["pretrained"]))  # fmt: skip
         console().print(table)
         return
     table = Table(title="Table 1 of the paper, 224×224 input", show_lines=True)
@@ -84,6 +84,37 @@ def show_evaluation(figures: dict[str, Any]) -> None:
     worst = sorted(figures["classes"].items(), key=lambda item: item[1]["top1"])[:5]
     said = ", ".join(f"{name} {row['top1']:.1%} of {row['images']}" for name, row in worst)
     out.print(f"weakest classes: {said}", markup=False)
+
+
+def show_conversion(out: str, document: dict[str, Any]) -> None:
+    """What became of weights that were converted, and the proofs, in a few lines."""
+    said, source, target = console(), document["source"], document["target"]
+    how = ", preprocessing unknown" if document["preprocessing"] is None else ""
+    lines = [
+        f"{out}: {document['architecture']['name']}, {document['parameters']:,} parameters, "
+        f"{len(document['classes'])} classes{how}; from {source['ecosystem']} ({source['form']}) to {target['ecosystem']}"
+    ]
+    for key, words in (("folded", "folded into another weight"), ("dropped", "left out, as nothing here has it")):
+        if names := document[key]:
+            lines.append(f"{len(names)} {words}: {names[0]}" + (", …" if len(names) > 1 else ""))
+    lines += [f"{proof['of']}: {_proof(proof)}" for proof in document["proofs"]] or ["nothing was proven (--no-check)"]
+    for line in lines:
+        said.print(line, markup=False, soft_wrap=True)
+
+
+def _proof(proof: dict[str, Any]) -> str:
+    if proof["kind"] == "round trip":
+        changed = proof["numbers_changed"]
+        how = f"{changed:,} numbers changed, by {proof['relative']:.1g} at most" if changed else "no number changed"
+        return f"there and back again, {how} (there was no library to ask)"
+    prepared = proof["preprocessing"]
+    said = (
+        f"{proof['library']} {proof['version']} gets the same logits on {proof['images']} images, to "
+        f"{proof['logits']['relative']:.1g} of the largest; top-1 agrees on {proof['top1_agreement']:.0%}"
+    )
+    if prepared:
+        said += f"; its own preprocessing differs by {prepared['levels']['mean']:.2g} levels of 255 on average"
+    return said
 
 
 def show_certificate(folder: Path, certificate: dict[str, Any]) -> None:
@@ -142,6 +173,14 @@ def show_bench(document: dict[str, Any]) -> None:
         table.add_row(row["engine"], row["precision"], str(row["size"]), f"{row['latency_ms']:.2f}",
                       f"{row['images_per_second']:,.1f}", str(row["batch"]), top1)  # fmt: skip
     console().print(table)
+
+
+def _pretrained(names: Sequence[str]) -> str:
+    """How many names of weights each library has: "torchvision 2, timm 5"; --json lists them."""
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name.split(":")[0]] = counts.get(name.split(":")[0], 0) + 1
+    return ", ".join(f"{library} {count}" for library, count in counts.items())
 
 
 def _stage(row: dict[str, Any], index: int, stage: str) -> str:

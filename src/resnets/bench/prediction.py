@@ -14,9 +14,9 @@ import numpy as np
 from resnets import machine
 from resnets.bench import describe
 from resnets.data.preprocessing import Preprocessing, crop, normalise
+from resnets.data.synthetic import synthetic
 from resnets.evaluation import evaluate
 from resnets.exporting import export
-from resnets.exporting.pictures import synthetic
 from resnets.files import write_bytes
 from resnets.model import Model
 from resnets.pages.bench import prediction_page

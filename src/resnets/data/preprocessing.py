@@ -81,6 +81,18 @@ class Preprocessing:
         values = tuple(min(255, max(0, round(mean / self.scale))) for mean in self.mean)
         return values[::-1] if self.colour == "BGR" else values
 
+    @property
+    def in_words(self) -> str:
+        """What happens to an image, in a line."""
+        fits = {
+            "crop": f"shorter side to {self.resized}, middle {self.size}×{self.size}",
+            "pad": f"padded to {self.size}×{self.size}",
+            "squash": f"squashed to {self.size}×{self.size}",
+        }
+        said = f"{fits[self.fit]}, {self.interpolation}{'' if self.antialias else ' without antialias'}, {self.colour}"
+        scaled = "" if self.scale == 1 / 255 else f", pixels times {self.scale:.6g}"
+        return f"{said}{scaled}, mean {list(self.mean)}, deviation {list(self.deviation)}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {**asdict(self), "mean": list(self.mean), "deviation": list(self.deviation)}

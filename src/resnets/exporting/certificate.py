@@ -10,8 +10,9 @@ import numpy as np
 
 from resnets import machine, metrics
 from resnets.data.preprocessing import Preprocessing, crop, normalise
+from resnets.data.synthetic import synthetic
 from resnets.errors import WorkFailed
-from resnets.exporting.pictures import Pictures, synthetic
+from resnets.exporting.pictures import Pictures
 from resnets.model import Model
 from resnets.prediction.engines import Engine
 from resnets.prediction.exported import Exported

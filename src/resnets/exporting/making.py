@@ -17,9 +17,10 @@ import resnets
 from resnets import machine
 from resnets.data import preprocessing
 from resnets.data.preprocessing import Preprocessing, crop
+from resnets.data.synthetic import synthetic
 from resnets.errors import WorkFailed
 from resnets.exporting import certificate, formats
-from resnets.exporting.pictures import Pictures, readable, real, synthetic
+from resnets.exporting.pictures import Pictures, readable, real
 from resnets.files import sha256, write_json
 from resnets.model import Model, load
 from resnets.prediction.engines import engine

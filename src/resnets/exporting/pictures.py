@@ -1,4 +1,4 @@
-"""The images that an export is measured on: the user's, with labels where they have some, and synthetic ones."""
+"""The images that an export is measured on: the user's, with labels where they have some."""
 
 import contextlib
 import logging
@@ -9,11 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from resnets.data import open_dataset
 from resnets.data.decode import UnreadableImage, read
-from resnets.data.preprocessing import Preprocessing
 from resnets.evaluation import choose
 from resnets.model import Model
 from resnets.prediction.exported import Exported
@@ -23,8 +21,6 @@ from resnets.prediction.predictor import Reader
 log = logging.getLogger("resnets")
 
 MOST = 10_000  # real images that a certificate measures
-SYNTHETIC = 12
-SHAPES = ((1.14, 1.14), (1.2, 1.7), (1.7, 1.2), (2.1, 1.3), (0.7, 0.9), (1.0, 1.0))  # height, width, of the input's size
 
 
 @dataclass(frozen=True)
@@ -74,20 +70,6 @@ def readable(readers: Iterable[Reader], grey: bool) -> Iterator[np.ndarray]:
     for reader in readers:
         with contextlib.suppress(UnreadableImage):
             yield reader(grey, 0)
-
-
-def synthetic(how: Preprocessing) -> list[np.ndarray]:
-    """A dozen images of several shapes, smooth and rough, always the same: uint8 [height, width, channels]."""
-    generator = np.random.default_rng(2015)
-    images = []
-    for number in range(SYNTHETIC):
-        tall, wide = SHAPES[number % len(SHAPES)]
-        height, width = max(1, round(tall * how.size)), max(1, round(wide * how.size))
-        cells = 3 + 5 * (number // len(SHAPES))
-        coarse = generator.integers(0, 256, (cells, cells, 3), np.uint8)
-        image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-        images.append(np.asarray(image)[:, :, : how.channels])
-    return images
 
 
 def _shuffled(readers: Sequence[Reader]) -> tuple[Reader, ...]:

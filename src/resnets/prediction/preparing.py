@@ -5,7 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from resnets.data.preprocessing import named_preprocessing
+from resnets.data.preprocessing import Preprocessing, named_preprocessing
 from resnets.model import Model, load
 from resnets.prediction.exported import Exported
 
@@ -22,9 +22,15 @@ def prepared(model: Model | Exported, given: str | os.PathLike[str] | None) -> M
         return model
     if isinstance(model, Exported):
         raise ValueError("an export keeps the preprocessing that it was certified with; leave --preprocessing out")
-    how = load(given).preprocessing if Path(given).suffix == ".safetensors" else named_preprocessing(given)
-    if how is None:
-        raise ValueError(f"{given} doesn't say how its images are prepared either")
+    how = preprocessing_of(given)
     if model.preprocessing not in (None, how):
         log.warning("images are prepared as %s says, not as the model does", given)
     return replace(model, preprocessing=how)
+
+
+def preprocessing_of(given: str | os.PathLike[str]) -> Preprocessing:
+    """The preprocessing of a name, a JSON file or a model's file. ValueError where there is none."""
+    how = load(given).preprocessing if Path(given).suffix == ".safetensors" else named_preprocessing(given)
+    if how is None:
+        raise ValueError(f"{given} doesn't say how its images are prepared either")
+    return how

@@ -20,7 +20,8 @@ from resnets.graph import weight_shapes
 from resnets.model import NOT_OURS, Model, load
 from resnets.training.options import Options
 from resnets.training.recipe import Recipe, recipe
-from resnets.weights import read_weights
+from resnets.weights import hub, read_weights, reading
+from resnets.weights.foreign import PYTORCH
 from resnets.weights.pretrained import PREPROCESSING, pretrained_for, pretrained_state
 
 log = logging.getLogger("resnets")
@@ -55,7 +56,7 @@ class Plan:
     @property
     def name(self) -> str:
         """The network's name."""
-        return name_of(self.net).replace(", shortcut ", "-")
+        return name_of(self.net).split(", epsilon")[0].replace(", shortcut ", "-")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -160,9 +161,11 @@ def _first_readable(data: Dataset, indices: np.ndarray, name: str) -> np.ndarray
 def _network(options: Options, look: Look, classes: tuple[str, ...]) -> tuple[Architecture, Start | None]:
     """The architecture and the weights to start from."""
     auto = "resnet20" if look.side <= SMALL else "resnet18"
-    own = _own_model(options.init)
+    elsewhere = _model_from_elsewhere(options)
+    own = elsewhere or _own_model(options.init)
     if own is not None:
-        net = own.architecture if options.model == "auto" else named(options.model, channels=own.architecture.channels)
+        keeps = options.model == "auto" or elsewhere is not None  # which was read as that network
+        net = own.architecture if keeps else named(options.model, channels=own.architecture.channels)
         head = own.classes if set(own.classes) == set(classes) else None
         start = Start(own.state, f"model {own.sha256[:12]}", own.preprocessing, head)
         return _fitting(replace(net, classes=len(classes)), start)
@@ -195,6 +198,18 @@ def _pretrained(net: Architecture, scratch: Architecture) -> tuple[Architecture,
     if state is None:
         return scratch, None
     return _fitting(net, Start(state, f"torchvision {weights.file}", PREPROCESSING))
+
+
+def _model_from_elsewhere(options: Options) -> Model | None:
+    """The model that `init` names, where it is a name to fetch, or a form that says whose it is: a folder of timm or
+    transformers, Keras's HDF5, a TensorFlow checkpoint."""
+    if options.init in ("auto", "none"):
+        return None
+    path = Path(options.init)
+    bare = path.suffix in (*PYTORCH, ".safetensors")
+    if not hub.is_name(options.init) and (bare or (path.is_dir() and (path / "best.safetensors").is_file())):
+        return None
+    return reading.read(options.init, reading.Wishes(architecture=None if options.model == "auto" else options.model)).model
 
 
 def _own_model(init: str) -> Model | None:

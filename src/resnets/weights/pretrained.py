@@ -62,26 +62,41 @@ def same_layers(ours: Architecture, theirs: Architecture) -> bool:
     return all(mine[key] == other[key] for key in mine if key not in ignored)
 
 
+class Missing(NamedTuple):
+    """A file that is neither in the cache nor could be fetched."""
+
+    reason: object
+    address: str
+    folder: Path  # where to put it by hand
+
+
 def pretrained_state(weights: Pretrained) -> dict[str, np.ndarray] | None:
     """The weights from the cache, or fetched into it; None, with one sentence that says what to do, if neither goes.
 
     Raises ValueError where a file has been changed: its hash isn't the one its name says.
     """
-    path = _find(weights.file)
+    path = file_of(weights.file)
+    if isinstance(path, Missing):
+        log.warning(
+            "training from scratch, which needs more images and more time for less accuracy: the pretrained weights "
+            "couldn't be fetched (%s). To bring them by hand, put %s into %s", *path
+        )  # fmt: skip
+        return None
+    return read_weights(path)
+
+
+def file_of(file: str) -> Path | Missing:
+    """Where a file of torchvision's lies, fetched if need be. Raises ValueError where it isn't what its name says."""
+    path = _find(file)
     if path is None:
-        path = cache_folder() / weights.file
-        address = f"{os.environ.get('RESNETS_WEIGHTS_URL', ADDRESS).rstrip('/')}/{weights.file}"
+        path = cache_folder() / file
+        address = f"{os.environ.get('RESNETS_WEIGHTS_URL', ADDRESS).rstrip('/')}/{file}"
         try:
             _fetch(address, path)
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            log.warning(
-                "training from scratch, which needs more images and more time for less accuracy: the pretrained weights "
-                "couldn't be fetched (%s). To bring them by hand, put %s into %s", reason, address, path.parent
-            )  # fmt: skip
-            return None
-    _check(path, weights.file)
-    return read_weights(path)
+            return Missing(getattr(error, "reason", None) or error, address, path.parent)
+    _check(path, file)
+    return path
 
 
 def _find(file: str) -> Path | None:
