@@ -129,7 +129,7 @@ def check_classes(variables_at: Mapping[str, int]) -> None:
             )
             raise ValueError(f"these {what}; {READ}")
         if count and count not in COUNTS.get(kind, ()):
-            raise ValueError(f"the layer at {place} has {count} variables, which none of ResNet50, 101 and 152 has")
+            raise ValueError(f"the layer at {place!r} has {count} variables, which none of ResNet50, 101 and 152 has")
 
 
 def layers_by_place(kernels: Mapping[str, tuple[int, ...]]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from the order of layers. Sources: keras/src/saving/saving_lib.py and keras/src/
 3.15. A model's configuration is never looked at, and no link out of a file is followed.
 """
 
+import errno
 import itertools
 import os
 import shutil
@@ -38,7 +39,17 @@ HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 INSIDE = "model.weights.h5"  # of a .keras file
 ROOTS = ("layers", "_layer_checkpoint_dependencies")  # where layers lie: in Keras 3, and in TensorFlow 2.13
 EXPANSION = 100  # at most so much more than its own size does a file hold, which bounds what a hostile one can ask for
-DAMAGE = (OSError, LookupError, RuntimeError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile)
+DAMAGE = (
+    OSError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    UnicodeError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 def read_keras(path: Path) -> State:
@@ -54,11 +65,13 @@ def read_keras(path: Path) -> State:
             found = _datasets(h5py, file)
             _check_size(h5py, found, place)
             return {name: _array(name, dataset) for name, dataset in found.items()}
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
     except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # for the copy of what lies in a .keras file
+            raise
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is no whole Keras file: {said}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 @contextmanager
@@ -165,9 +178,9 @@ def _child(h5py: Any, parent: Any, path: str) -> Any:
     for name in path.split("/"):
         link = parent.get(name, getlink=True) if isinstance(parent, h5py.Group) and name else None
         if link is None:
-            raise ValueError(f"it lacks {path}: it is damaged, or no model of Keras")
+            raise ValueError(f"it lacks {path!r}: it is damaged, or no model of Keras")
         if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"its {path} is a link to elsewhere, which isn't followed")
+            raise ValueError(f"its {path!r} is a link to elsewhere, which isn't followed")
         parent = parent[name]
     return parent
 
@@ -180,11 +193,11 @@ def _check_size(h5py: Any, found: dict[str, Any], place: Path) -> None:
     """ValueError where something is no array of numbers in this very file, or all claim more than a file can hold."""
     for name, dataset in found.items():
         if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-            raise ValueError(f"its {name} is no array")
+            raise ValueError(f"its {name!r} is no array")
         if dataset.external or dataset.is_virtual:
-            raise ValueError(f"its {name} lies in another file, which isn't read")
+            raise ValueError(f"its {name!r} lies in another file, which isn't read")
         if dataset.dtype.kind not in "fiu":
-            raise ValueError(f"its {name} is of the kind {dataset.dtype}, and no number that is read")
+            raise ValueError(f"its {name!r} is of the kind {dataset.dtype}, and no number that is read")
     if sum(dataset.nbytes for dataset in found.values()) > EXPANSION * place.stat().st_size:
         raise ValueError(f"its weights claim more than {EXPANSION} times its size")
 

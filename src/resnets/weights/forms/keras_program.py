@@ -28,7 +28,11 @@ def write_whole(weights: Path, out: Path, net: Architecture) -> Path:
     Raises MissingExtra where Keras or PyTorch isn't installed, and WorkFailed where Keras fails.
     """
     command = [sys.executable, "-m", __name__, str(weights), str(out), json.dumps(net.to_json())]
-    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "torch",
+        "MALLOC_MMAP_THRESHOLD_": "65536",  # glibc then gives back what is freed
+    }
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
     if done.returncode == 0 and out.is_file():
         return out
