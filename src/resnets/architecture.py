@@ -216,6 +216,15 @@ def named(name: str, **changes: Any) -> Architecture:
     return replace(known, **changes)
 
 
+NO_NAME = (
+    "norm_epsilon",
+    "norm_momentum",
+    "initialisation",
+    "channels",
+    "classes",
+)  # what a name with an epsilon leaves open
+
+
 def name_of(wanted: Architecture) -> str:
     """The name of an architecture whatever its channels, classes and shortcut, or "custom"; the shortcut and the epsilon are
     added if they aren't the name's own ("resnet50, shortcut A", "resnet50, epsilon 1.001e-05")."""
@@ -227,7 +236,7 @@ def name_of(wanted: Architecture) -> str:
         if known.shortcut != "none" and replace(known, **changes) == wanted:
             return f"{name}, shortcut {wanted.shortcut}"
     for name, known in NAMED.items():
-        constants = {field: getattr(wanted, field) for field in ("norm_epsilon", "norm_momentum", "channels", "classes")}
+        constants = {field: getattr(wanted, field) for field in NO_NAME}
         if replace(known, **constants) == wanted:
             return f"{name}, epsilon {wanted.norm_epsilon:g}"
     return "custom"

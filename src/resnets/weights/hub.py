@@ -86,7 +86,7 @@ def fetched(name: str) -> Fetched:
         raise ValueError(f"{name} is no name of the hub's: hf:ORG/NAME, or hf:ORG/NAME@REVISION")
     folder = _of_hub(name, repository, revision or "main")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return Fetched(folder, "huggingface" if "model_type" in config else "timm", Configured())
+    return Fetched(folder, "timm" if "architecture" in config else "huggingface", Configured())
 
 
 def names_of(architecture: str) -> list[str]:

@@ -78,7 +78,10 @@ def _read(source: Source, wishes: Wishes, known: Configured) -> Reading:
     ecosystem = _ecosystem(source, wishes)
     taken = Taken(dict(source.weights)) if ecosystem is None else ecosystem.to_ours(source.weights)
     shapes = {name: array.shape for name, array in taken.state.items()}
-    said = Configured() if ecosystem is None else ecosystem.configured(source.configuration, shapes)
+    files = {
+        name: said for name, said in source.configuration.items() if not (wishes.preprocessing and "preprocessor" in name)
+    }
+    said = Configured() if ecosystem is None else ecosystem.configured(files, shapes)
     said = Configured(
         known.architecture or said.architecture, known.classes or said.classes, known.preprocessing or said.preprocessing
     )

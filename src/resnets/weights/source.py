@@ -76,10 +76,10 @@ def _folder(path: Path, which: str | None) -> Source:
     """A folder as timm and transformers write them."""
     configuration = {name: _document(path / name) for name in CONFIGURATIONS if (path / name).is_file()}
     config = configuration["config.json"]
-    if "model_type" in config or "architectures" in config:
-        ecosystem, title = "huggingface", "transformers folder"
-    elif "architecture" in config:
+    if "architecture" in config:  # timm's, also where transformers wraps it
         ecosystem, title = "timm", "timm folder"
+    elif "model_type" in config or "architectures" in config:
+        ecosystem, title = "huggingface", "transformers folder"
     else:
         raise ValueError(
             f"{path / 'config.json'} is neither transformers' (it has no model_type) nor timm's (it has no architecture)"
