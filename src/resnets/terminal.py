@@ -12,6 +12,9 @@ from rich.table import Table
 from resnets.complexity import Layer
 
 
+RIGHT = ("layers", "parameters", "multiply-adds", "paper", "weights")  # columns of numbers
+
+
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
@@ -26,15 +29,16 @@ def show_table(rows: Sequence[dict[str, Any]], every: bool) -> None:
     """Table 1: the layers and output sizes of the five networks; or all named networks in a row each."""
     if every:
         table = Table(title="Every named network, at its paper's input size")
-        for name in ("name", "layers", "blocks", "shortcut", "input", "parameters", "multiply-adds", "paper", "pretrained"):
-            table.add_column(name, justify="right" if name in ("layers", "parameters", "multiply-adds", "paper") else "left")
+        for name in ("name", "layers", "blocks", "shortcut", "input", "parameters", "multiply-adds", "paper", "weights"):
+            table.add_column(name, justify="right" if name in RIGHT else "left", no_wrap=name == "name")
         for row in rows:
             said = (row["paper_flops"] and f"{row['paper_flops'] / 1e9:.1f}e9") or (row["paper_parameters"] and _short(row))
             blocks = f"{row['block']} {','.join(map(str, row['blocks']))}"
             size = "×".join(str(side) for side in row["input"][1:])
             table.add_row(row["name"], str(row["depth"]), blocks, row["shortcut"], size, f"{row['parameters']:,}",
-                          f"{row['macs']:,}", said or "", _pretrained(row["pretrained"]))  # fmt: skip
+                          f"{row['macs']:,}", said or "", str(len(row["pretrained"]) or ""))  # fmt: skip
         console().print(table)
+        print("weights: how many pretrained ones convert and train --init fetch by name; --json lists them")
         return
     table = Table(title="Table 1 of the paper, 224×224 input", show_lines=True)
     table.add_column("stage")
@@ -173,14 +177,6 @@ def show_bench(document: dict[str, Any]) -> None:
         table.add_row(row["engine"], row["precision"], str(row["size"]), f"{row['latency_ms']:.2f}",
                       f"{row['images_per_second']:,.1f}", str(row["batch"]), top1)  # fmt: skip
     console().print(table)
-
-
-def _pretrained(names: Sequence[str]) -> str:
-    """How many names of weights each library has: "torchvision 2, timm 5"; --json lists them."""
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name.split(":")[0]] = counts.get(name.split(":")[0], 0) + 1
-    return ", ".join(f"{library} {count}" for library, count in counts.items())
 
 
 def _stage(row: dict[str, Any], index: int, stage: str) -> str:
