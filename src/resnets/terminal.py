@@ -11,7 +11,6 @@ from rich.table import Table
 
 from resnets.complexity import Layer
 
-
 RIGHT = ("layers", "parameters", "multiply-adds", "paper", "weights")  # columns of numbers
 
 
@@ -22,7 +21,7 @@ def print_json(document: Any) -> None:
 
 def console() -> Console:
     """Standard output, wide enough for a table where it isn't a terminal."""
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 def show_table(rows: Sequence[dict[str, Any]], every: bool) -> None:
