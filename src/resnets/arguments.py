@@ -46,6 +46,7 @@ def _summary(verb: argparse.ArgumentParser) -> None:
 def _train(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", metavar="DATA", nargs="?", help="labelled images: a folder, a manifest, IDX files, or digits")
     verb.add_argument("--resume", metavar="RUN", help="go on with a run folder instead")
+    verb.add_argument("--allow-change", action="store_true", help="resume though recipe, data or network have changed")
     verb.add_argument("--model", metavar="NAME", help="the network (default: resnet20 up to 64 pixels, resnet18 above)")
     verb.add_argument(
         "--init", metavar="auto|none|MODEL|WEIGHTS", help="weights to start from (default: pretrained above 64 px)"

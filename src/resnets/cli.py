@@ -40,12 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from resnets.errors import MissingExtra, WorkFailed
+    from resnets.errors import MissingExtra, Terminated, WorkFailed
 
     try:
         return options.verb(options) or 0
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         return _refuse(error, 2, options.debug)
+    except Terminated as ended:
+        print(f"resnets: {ended}", file=sys.stderr)
+        return 0
     except (WorkFailed, MissingExtra, OSError) as error:
         return _refuse(error, 1, options.debug)
     except KeyboardInterrupt:
@@ -101,7 +104,7 @@ def train(options: argparse.Namespace) -> None:
         from resnets.training.recipe import parse_setting
 
         given["settings"] = dict(map(parse_setting, options.set))
-    run = train_run(options.data, resume=options.resume, **given)
+    run = train_run(options.data, resume=options.resume, allow_change=options.allow_change, **given)
     model = load(run)
     document = {
         "run": str(run),

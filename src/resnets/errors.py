@@ -12,6 +12,10 @@ class WorkFailed(RuntimeError):
     """The request was right and the work failed: a loss that is no number, a full disk, no image that could be read."""
 
 
+class Terminated(WorkFailed):
+    """The work was asked to end (SIGTERM), and what was done is saved: exit status 0."""
+
+
 class MissingExtra(ImportError):
     """A library of one of the extras is needed and not installed."""
 

@@ -98,7 +98,7 @@ class Model:
     @property
     def sha256(self) -> str:
         """A hash of the tensors: names, kinds, shapes and numbers."""
-        return _hash(self.state)
+        return hash_of(self.state)
 
     def network(self) -> "ResNet":
         """The model as a `torch.nn.Module` in evaluation mode, with its weights. Needs PyTorch."""
@@ -151,7 +151,7 @@ def from_document(document: Mapping[str, Any], state: dict[str, np.ndarray]) -> 
     """The model of a header's document and tensors. Raises ValueError or KeyError where they don't fit."""
     if document["format"] > FORMAT:
         raise ValueError(f"format {document['format']} is newer than this resnets knows ({FORMAT}); update resnets")
-    if _hash(state) != document["sha256"] or _hash_of_document(document) != document["document_sha256"]:
+    if hash_of(state) != document["sha256"] or _hash_of_document(document) != document["document_sha256"]:
         raise ValueError("its content isn't what was saved (a hash differs): the file is damaged, copy it again")
     how = document["preprocessing"]
     return Model(
@@ -198,7 +198,7 @@ def _hash_of_document(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _hash(state: Mapping[str, np.ndarray]) -> str:
+def hash_of(state: Mapping[str, np.ndarray]) -> str:
     """A hash of every tensor's name, kind, shape and own hash; the tensors' are made on all cores."""
     names = sorted(state)
     with ThreadPoolExecutor(machine.cores()) as pool:

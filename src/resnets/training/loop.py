@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from resnets import metrics
 from resnets.data.loader import Batch, Loader
 from resnets.data.preprocessing import Preprocessing
-from resnets.errors import WorkFailed
+from resnets.errors import Terminated, WorkFailed
 from resnets.networks import ResNet
 from resnets.training.optimizer import learning_rate, set_rate
 from resnets.training.recipe import Recipe
@@ -35,6 +35,19 @@ class Progress:
 
 class Stopped(WorkFailed):
     """Ctrl-C: the step in hand was finished and saved."""
+
+
+class Interruptions:
+    """What was asked of a run from outside: to stop (Ctrl-C) or to end (SIGTERM, as before a machine is taken away)."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None  # of the signal
+
+    def raise_after(self, step: int, steps: int) -> None:
+        """Stopped or Terminated, where one was asked for and there are steps left."""
+        if self.number is not None and step < steps:
+            kind = Terminated if self.number == signal.SIGTERM else Stopped
+            raise kind(f"stopped after step {step} of {steps}")
 
 
 class Trainer:
@@ -58,7 +71,7 @@ class Trainer:
     def fit(self, progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
         """Train from `progress` to the end, and say what happens: ("step", …) and, after each epoch, ("epoch", …).
 
-        Raises WorkFailed where the loss is no number, and Stopped on Ctrl-C, both between two steps.
+        Raises WorkFailed where the loss is no number, Stopped on Ctrl-C and Terminated on SIGTERM, all between two steps.
         """
         with interruptions() as interrupted:
             while progress.step < self.steps:
@@ -77,16 +90,15 @@ class Trainer:
                         self.sgd.zero_grad()
                         self.count(progress, loss, logits, labels)
                     progress.step += 1
-                    if interrupted.is_set() and progress.step % self.steps_per_epoch and progress.step < self.steps:
-                        raise Stopped(f"stopped after step {progress.step} of {self.steps}")
+                    if progress.step % self.steps_per_epoch:
+                        interrupted.raise_after(progress.step, self.steps)
                     seconds, steps = time.perf_counter() - began, progress.step - first
                     yield "step", self.pace(progress, rate, seconds, steps, self.loader.waited - waited)
                     if progress.step >= self.steps:
                         break
                 yield "epoch", self.epoch(progress, epoch)
                 progress.sums = Progress().sums
-                if interrupted.is_set() and progress.step < self.steps:
-                    raise Stopped(f"stopped after step {progress.step} of {self.steps}")
+                interrupted.raise_after(progress.step, self.steps)
 
     def train_mode(self) -> None:
         """Training mode; norms whose statistics are frozen stay in evaluation mode."""
@@ -161,20 +173,22 @@ class Trainer:
 
 
 @contextmanager
-def interruptions() -> Iterator[threading.Event]:
-    """Within the block the first Ctrl-C sets the event, and the second interrupts as ever."""
-    asked = threading.Event()
+def interruptions() -> Iterator[Interruptions]:
+    """Within the block the first Ctrl-C or SIGTERM is noted, and the second does what it ever does."""
+    asked = Interruptions()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
+        asked.number = number
+        signal.signal(number, before[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

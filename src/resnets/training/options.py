@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -50,6 +50,14 @@ class Options:
         check_fields(settings)
         direct["settings"] = {**direct.get("settings", {}), **settings}
         return cls(data, **direct)
+
+    def with_changes(self, given: Mapping[str, Any]) -> "Options":
+        """These with others in their place, by name, as `parse` takes them."""
+        if not given:
+            return self
+        changed = Options.parse(self.data, given)
+        own = {name: getattr(changed, name) for name in given if name in {item.name for item in fields(self)}}
+        return replace(self, **{**own, "settings": {**self.settings, **changed.settings}})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with paths made absolute so that a run resumes from anywhere."""

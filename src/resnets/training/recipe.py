@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from resnets.data.augmentation import Augmentation
+
+SECONDS = {"s": 1, "min": 60, "h": 3600}
+SAVING = re.compile(r"([1-9]\d*)(s|min|h)?")
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,16 @@ class Recipe:
     flip: Literal["auto", "on", "off"] = "auto"  # on, but for data whose mirror images are something else
     lighting: float = 0.0
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    save_every: str = "5min"  # a checkpoint every so many steps ("500") or so long ("30s", "5min", "1h"), and each epoch
 
     def __post_init__(self) -> None:
+        if isinstance(self.save_every, int) and not isinstance(self.save_every, bool):
+            object.__setattr__(self, "save_every", str(self.save_every))
         for field in fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _fitting(field.name, value))
+        if not SAVING.fullmatch(str(self.save_every)):
+            raise ValueError(f"save_every is a number of steps, or a time like 30s, 5min or 1h, not {self.save_every!r}")
         if self.epochs == 0:
             raise ValueError("epochs is above 0; a part of an epoch can be given, 0.5")
         if self.nesterov and not self.momentum:
@@ -64,6 +73,12 @@ class Recipe:
             raise ValueError(f"milestones are shares of the run from 0 to 1, not {self.milestones}")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("a recipe says its length as epochs or as steps, one of the two")
+
+    @property
+    def saving(self) -> tuple[float, float]:
+        """Steps and seconds from one checkpoint to the next; infinity for the one that isn't said."""
+        number, unit = SAVING.fullmatch(self.save_every).groups()  # type: ignore[union-attr]  (looked at when it was made)
+        return (float(number), math.inf) if not unit else (math.inf, float(number) * SECONDS[unit])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for JSON."""

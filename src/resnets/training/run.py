@@ -64,6 +64,17 @@ class Run:
         self.document["finished"] = True
         write_json(self.folder / SETTINGS, self.document)
 
+    def change(self, options: Options, decided: Mapping[str, Any], said: str) -> None:
+        """Record that the run goes on otherwise than it began."""
+        before = self.document.get("changed", [])
+        self.document |= {"options": options.to_json(), "decided": dict(decided), "changed": [*before, said]}
+        write_json(self.folder / SETTINGS, self.document)
+
+    def clean(self) -> None:
+        """Delete what a run that was killed had begun to write."""
+        for path in self.folder.glob(".*.part"):
+            path.unlink(missing_ok=True)
+
     def log(self, row: dict[str, Any]) -> None:
         """Append a line to log.jsonl, and its numbers to TensorBoard's events."""
         with (self.folder / LOG).open("a", encoding="utf-8") as file:

@@ -1,6 +1,8 @@
 """One run from its plan to its models and report."""
 
 import logging
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 
 from resnets import machine, metrics
 from resnets.data.loader import Loader
+from resnets.errors import Terminated
 from resnets.model import Model
 from resnets.networks import ResNet, network
 from resnets.pages.training import training_page
@@ -20,6 +23,7 @@ from resnets.training.optimizer import optimizer
 from resnets.training.options import Options
 from resnets.training.plan import Plan, plan
 from resnets.training.progress import ProgressLine
+from resnets.training.recipe import Recipe
 from resnets.training.run import Run
 
 log = logging.getLogger("resnets")
@@ -45,27 +49,47 @@ def decided(made: Plan) -> dict[str, Any]:
     }
 
 
-def resume(folder: Path) -> Path:
+def resume(folder: Path, given: Mapping[str, Any] | None = None, allow_change: bool = False) -> Path:
     """Go on with a run: from its checkpoint, or from step 0 where there is none yet; a finished one is left as it is.
 
-    Raises ValueError, with the difference, where data, weights or recipe have changed since it began.
+    `given` are options and fields of the recipe that are to be others than the run's own. Raises ValueError, with the
+    difference, where these, data or weights have changed since it began, unless `allow_change`; it is recorded then.
     """
     run = Run.open(folder)
     if run.finished:
         log.info("%s is finished", folder)
         return folder
-    made = plan(run.options)
+    options = run.options.with_changes(given or {})
+    made = plan(options)
     before = run.document["decided"]
-    made = replace(made, recipe=replace(made.recipe, precision=before["recipe"]["precision"]))  # a rule's choice is kept
-    for name, value in decided(made).items():
-        if value != before[name]:
-            raise ValueError(f"{folder} can't go on as it began: its {name} was {before[name]}, and would be {value} now")
+    if options.settings.get("precision", "auto") == "auto":  # a rule's choice is kept
+        made = replace(made, recipe=replace(made.recipe, precision=before["recipe"]["precision"]))
+    after = decided(made)
+    if said := differences(before, after):
+        if not allow_change:
+            raise ValueError(f"{folder} can't go on as it began: {said}; --allow-change goes on all the same")
+        log.warning("%s goes on otherwise than it began: %s", folder, said)
+        run.change(options, after, said)
     return train(run, made)
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What was decided and would be other now, field by field, as a sentence; "" where nothing is."""
+    said = []
+    for name, value in after.items():
+        was = before.get(name)
+        if isinstance(value, Mapping) and isinstance(was, Mapping):
+            fields = [key for key in {**was, **value} if was.get(key) != value.get(key)]
+            said += [f"{name} {key} was {was.get(key)} and is now {value.get(key)}" for key in fields]
+        elif value != was:
+            said.append(f"its {name} was {was} and is now {value}")
+    return "; ".join(said)
 
 
 def train(run: Run, made: Plan) -> Path:
     """Train as planned; the run folder. On Ctrl-C the run is saved and Stopped says how to go on."""
     machine.keep_freed_memory()
+    run.clean()
     log.info("run folder %s", run.folder)
     net = initial(made, run.options.seed)
     sgd = optimizer(net, made.recipe)
@@ -77,18 +101,23 @@ def train(run: Run, made: Plan) -> Path:
     try:
         with ProgressLine(trainer.steps, progress.step) as line:
             pace: dict[str, Any] = {}
+            clock = Clock(made.recipe, progress.step)
             for event, row in trainer.fit(progress):
                 if event == "step":
                     pace = row
                     line.step(row)
+                    if clock.rings(progress.step) and progress.step % trainer.steps_per_epoch:
+                        checkpoint.save(run.folder, net, sgd, vars(progress))
+                        clock.wind(progress.step)
                 else:
                     row |= {key: pace[key] for key in ("images_per_second", "waiting")}
                     keep(run, made, net, progress, row)
                     line.epoch(row)
                     checkpoint.save(run.folder, net, sgd, vars(progress) | {"sums": Progress().sums})
-    except Stopped as stopped:
+                    clock.wind(progress.step)
+    except (Stopped, Terminated) as stopped:
         checkpoint.save(run.folder, net, sgd, vars(progress))
-        raise Stopped(f"{stopped}; resnets train --resume {run.folder} goes on") from None
+        raise type(stopped)(f"{stopped}; resnets train --resume {run.folder} goes on") from None
     finally:
         for path, reason in trainer.loader.failures.items():
             run.log({"event": "unreadable", "path": path, "reason": reason})
@@ -97,6 +126,22 @@ def train(run: Run, made: Plan) -> Path:
     run.finish()
     checkpoint.remove(run.folder)
     return run.folder
+
+
+class Clock:
+    """Says when a checkpoint is due within an epoch: after so many steps, or so long."""
+
+    def __init__(self, recipe: Recipe, step: int) -> None:
+        self.steps, self.seconds = recipe.saving
+        self.wind(step)
+
+    def wind(self, step: int) -> None:
+        """From now on, until the next."""
+        self.step, self.time = step, time.monotonic()
+
+    def rings(self, step: int) -> bool:
+        """Whether it is due."""
+        return step - self.step >= self.steps or time.monotonic() - self.time >= self.seconds
 
 
 def initial(made: Plan, seed: int) -> ResNet:

@@ -1,0 +1,209 @@
+"""Runs that are killed, stopped, changed or damaged: what comes of them."""
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killing import OPTIONS
+
+from resnets.cli import main
+from resnets.model import load
+from resnets.training import checkpoint, session, train_run
+from resnets.training.options import Options
+from resnets.training.plan import plan
+from resnets.training.recipe import recipe
+
+TINY = {name: value for name, value in OPTIONS.items() if name != "save_every"}
+KILLING = Path(__file__).with_name("killing.py")
+
+
+def killed(out, seed, kills):
+    """A run that is killed so often and then ends; what each attempt left."""
+    done = subprocess.run(
+        [sys.executable, KILLING, out, str(seed), str(kills)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never killed, on one thread as those that are."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    killed(out, 0, 0)
+    return out
+
+
+def begun(out, **options):
+    """A run folder before its first step."""
+    chosen = Options.parse("digits", {**TINY, **options, "out": out})
+    made = plan(chosen)
+    return session.Run.create(chosen, "digits", made.name, session.decided(made)).folder
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(whole, tmp_path, seed):
+    said = killed(tmp_path / "run", seed, 10)
+    assert sum(line.startswith("killed") for line in said) >= 8
+    assert len(set(said)) >= 5  # they were killed at different places
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not any(name.startswith(("checkpoint", ".")) for name in left)
+
+
+def interrupted(out, number, **options):
+    """A run in a process of its own, sent a signal once it has a checkpoint; its exit status and what it said."""
+    settings = [f"--set={name}={value}" for name, value in {"save_every": 2, "flip": "on", **options}.items()]
+    command = [sys.executable, "-m", "resnets", "train", "digits", "--model", "resnet20", "--epochs", "40", "--batch-size",
+               "32", "--val", "0.2", "--out", str(out), *settings]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not checkpoint.there(out):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    return process.returncode, said
+
+
+def test_a_run_that_is_asked_to_end_saves_and_exits_with_0(tmp_path):
+    status, said = interrupted(tmp_path / "run", signal.SIGTERM)
+    assert status == 0
+    assert f"resnets train --resume {tmp_path / 'run'} goes on" in said
+    stopped = int(said.split("stopped after step ")[1].split(" ")[0])
+    assert checkpoint.there(tmp_path / "run")[0].name == checkpoint.NAME.format(stopped)
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    interrupted(tmp_path / "run", signal.SIGTERM)
+    steps = [int(path.stem.split("-")[1]) for path in checkpoint.there(tmp_path / "run")]
+    assert len(steps) <= 2
+    assert steps == sorted(steps, reverse=True)
+
+
+# Damage
+
+
+@pytest.fixture
+def half(tmp_path, whole):
+    """A run in its middle, with two checkpoints."""
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from resnets.training import session, train_run\n"
+        "from resnets.training import checkpoint\n"
+        "real = checkpoint.save\n"
+        "def save(folder, network, sgd, progress):\n"
+        "    real(folder, network, sgd, progress)\n"
+        "    if progress['step'] >= 12: sys.exit(7)\n"
+        "checkpoint.save = save\n"
+        f"train_run('digits', out={str(tmp_path / 'half')!r}, save_every='3', **{TINY!r})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 7
+    assert [path.name for path in checkpoint.there(tmp_path / "half")] == [checkpoint.NAME.format(n) for n in (12, 9)]
+    return tmp_path / "half"
+
+
+def resumed(out):
+    code = f"import torch; torch.set_num_threads(1)\nfrom resnets.training import train_run\ntrain_run(resume={str(out)!r})"
+    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "gone"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(half, whole, damage):
+    newest = checkpoint.there(half)[0]
+    content = bytearray(newest.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    newest.write_bytes({"flipped": content, "cut": content[:5000], "empty": b"", "gone": b""}[damage])
+    if damage == "gone":
+        newest.unlink()
+    done = resumed(half)
+    assert done.returncode == 0, done.stderr
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (half / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_falling_back_is_said(half, caplog):
+    newest, before = checkpoint.there(half)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with caplog.at_level(logging.INFO, "resnets"):
+        train_run(resume=half)
+    assert f"{newest} is damaged" in caplog.text
+    assert f"going on from the one before, {before.name}" in caplog.text
+    assert "going on after step 9 of" in caplog.text
+
+
+def test_where_every_checkpoint_is_damaged_it_says_what_to_do(half):
+    for path in checkpoint.there(half):
+        path.write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no checkpoint of .* is whole; delete them, and the run starts over"):
+        train_run(resume=half)
+
+
+def test_a_full_disk_during_a_save_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    out = begun(tmp_path / "run", save_every=2)
+    real, saves = checkpoint.write_tensors, []
+
+    def full(path, arrays, header):
+        saves.append(path)
+        if len(saves) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, arrays, header)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        train_run(resume=out)
+    assert [path.name for path in checkpoint.there(out)] == [checkpoint.NAME.format(n) for n in (4, 2)]
+    monkeypatch.setattr(checkpoint, "write_tensors", real)
+    train_run(resume=out)
+    assert load(out).accuracy
+
+
+# Change
+
+
+def test_another_recipe_is_refused_with_the_difference_and_allowed_if_said(tmp_path, capsys, monkeypatch):
+    out = begun(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"can't go on as it began: recipe learning_rate was \S+ and is now 0.01; --allow"):
+        train_run(resume=out, learning_rate=0.01)
+    with pytest.raises(ValueError, match="recipe batch_size was 32 and is now 16"):
+        train_run(resume=out, batch_size=16)
+    before = json.loads((out / "run.json").read_text())
+    command = ["train", "--resume", str(out), "--set", "learning_rate=0.01", "--epochs", "1", "--allow-change"]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 0
+    after = json.loads((out / "run.json").read_text())
+    assert after["decided"]["recipe"]["learning_rate"] == 0.01 != before["decided"]["recipe"]["learning_rate"]
+    assert "learning_rate was" in after["changed"][0]
+    assert "goes on otherwise than it began" in capsys.readouterr().err
+    assert load(out).recipe["learning_rate"] == 0.01
+
+
+def test_another_network_cannot_take_a_checkpoint(half):
+    with pytest.raises(ValueError, match="its network was resnet20 and is now resnet32"):
+        train_run(resume=half, model="resnet32")
+    with pytest.raises(ValueError, match="isn't of this network"):
+        train_run(resume=half, model="resnet32", allow_change=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "steps", "seconds"),
+    [(7, 7, np.inf), ("500", 500, np.inf), ("30s", np.inf, 30), ("5min", np.inf, 300), ("2h", np.inf, 7200)],
+)
+def test_when_a_checkpoint_is_due(given, steps, seconds):
+    assert recipe("quick", {"save_every": given}).saving == (steps, seconds)
+
+
+@pytest.mark.parametrize("given", ["", "0", "0s", "five", "5 days", "-3", True, 1.5])
+def test_when_it_is_not(given):
+    with pytest.raises(ValueError, match="save_every"):
+        recipe("quick", {"save_every": given})
