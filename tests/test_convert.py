@@ -107,7 +107,7 @@ def test_another_epsilon_is_folded_into_the_scale(epsilon):
     ("to", "out", "name"),
     [
         pytest.param("torchvision", "out.pth", "resnet18", marks=pytest.mark.slow),
-        ("torchvision", "out.safetensors", "resnet50-v1.5"),
+        pytest.param("torchvision", "out.safetensors", "resnet50-v1.5", marks=pytest.mark.slow),
         ("timm", "out", "resnet18"),
         pytest.param("timm", "out.safetensors", "resnet50d", marks=pytest.mark.slow),
         ("cifar", "out.th", "resnet20"),

@@ -100,7 +100,7 @@ def test_an_export_is_a_model_that_predicts_the_same(format, precision, input, t
     replace(HOW, antialias=False), replace(HOW, colour="grey", mean=(0.4,), deviation=(0.2,)),
     replace(HOW, scale=1.0, mean=(123.0, 117.0, 104.0), deviation=(1.0, 1.0, 1.0), colour="BGR"),
 ], ids=["pad", "squash-bicubic-bgr", "no-antialias", "grey", "caffe"])  # fmt: skip
-@pytest.mark.parametrize("format", ["openvino", "onnx", "torch"])
+@pytest.mark.parametrize("format", ["openvino", "onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_every_preprocessing_goes_along(format, how, tmp_path):
     out = export(tiny(how), tmp_path / "out", format=format)
     ours, theirs = (list(resnets.predict(model, pictures(how))) for model in (tiny(how), out))

@@ -100,7 +100,7 @@ def assert_like_preprocessing(runtime, how, sizes=SIZES):
 
 @pytest.mark.parametrize("runtime", INPUTS)
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", pytest.param("bicubic", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("antialias", [True, False])
 def test_an_image_of_any_size(runtime, fit, interpolation, antialias):
     how = Preprocessing(size=64, fit=fit, interpolation=interpolation, antialias=antialias, **COLOURS["RGB"])

@@ -13,7 +13,8 @@ from resnets.prediction.onnx.engine import ONNXRuntimeEngine
 from resnets.prediction.onnx.graph import graph as onnx_graph
 from resnets.prediction.openvino.graph import graph as openvino_graph
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) if "1202" in name else name for name in NAMED]
+LONG = ("1202", "wide-resnet101", "resnext101", "152")  # others with the same parts are quicker
+SLOW = [pytest.param(name, marks=pytest.mark.slow) if any(part in name for part in LONG) else name for name in NAMED]
 SIZES = {"imagenet": ((65, 70), (64, 64)), "deep": ((65, 70), (64, 64)), "cifar": ((15, 18), (16, 16))}
 
 

@@ -142,6 +142,7 @@ def test_the_newest_whole_checkpoint_is_taken_and_said(half, damage, caplog):
         assert torch.equal(net.state_dict()["fc.weight"], file.get_tensor("network.fc.weight"))
 
 
+@pytest.mark.slow
 def test_a_run_that_fell_back_ends_with_the_same_bytes(half, whole):
     newest = checkpoint.there(half)[0]
     newest.write_bytes(flipped(newest.read_bytes()))
