@@ -9,7 +9,8 @@ from torch import nn
 from resnets.data.augmentation import Augmentation
 from resnets.networks import network
 from resnets.training.optimizer import learning_rate, optimizer, set_rate
-from resnets.training.recipe import Recipe, changed, names, parse_setting, recipe
+from resnets.training.recipe import Recipe
+from resnets.training.shipped import changed, names, parse_setting, recipe
 
 SHIPPED = ["finetune", "paper-cifar", "paper-imagenet", "quick"]
 
@@ -138,7 +139,7 @@ def test_a_value_out_of_range_names_the_field(field, value):
         *[("steps", 1.5), ("steps", True), ("batch_size", "128"), ("batch_size", 12.0), ("batch_size", None)],
         *[("learning_rate", "fast"), ("learning_rate", True), ("learning_rate", None), ("learning_rate", [0.1])],
         *[("epochs", "4"), ("nesterov", 1), ("nesterov", "yes"), ("nesterov", None), ("name", 5), ("name", None)],
-        *[("schedule", "linear"), ("schedule", None), ("schedule", 3), ("flip", True), ("crop", ["none"])],
+        *[("schedule", "poly"), ("schedule", None), ("schedule", 3), ("flip", True), ("crop", ["none"])],
         *[
             ("precision", "int8"),
             ("precision", "fp16"),
@@ -238,7 +239,7 @@ def test_a_setting_without_a_value_is_refused(text):
 
 
 def test_what_a_setting_breaks_is_said_of_its_field():
-    with pytest.raises(ValueError, match=r"^flip is one of auto, on, off, not False"):
+    with pytest.raises(ValueError, match=r"^flip is one of auto, on, off, alternate, not False"):
         recipe("quick", dict([parse_setting("flip=false")]))
 
 

@@ -23,7 +23,7 @@ from resnets.networks import network
 from resnets.training import checkpoint, session, train_run
 from resnets.training.options import Options
 from resnets.training.plan import plan
-from resnets.training.recipe import recipe
+from resnets.training.shipped import recipe
 
 TINY = {name: value for name, value in OPTIONS.items() if name != "save_every"}
 KILLING = Path(__file__).with_name("killing.py")

@@ -101,7 +101,7 @@ def train(options: argparse.Namespace) -> None:
 
     given = {name: getattr(options, name) for name in TRAIN_OPTIONS if getattr(options, name) is not None}
     if options.set:
-        from resnets.training.recipe import parse_setting
+        from resnets.training.shipped import parse_setting
 
         given["settings"] = dict(map(parse_setting, options.set))
     run = train_run(options.data, resume=options.resume, allow_change=options.allow_change, **given)

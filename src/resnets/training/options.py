@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from resnets.training.recipe import check_fields
+from resnets.training.shipped import check_fields
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from resnets.errors import WorkFailed
 from resnets.graph import weight_shapes
 from resnets.model import NOT_OURS, Model, load
 from resnets.training.options import Options
-from resnets.training.recipe import Recipe, recipe
+from resnets.training.recipe import Recipe
+from resnets.training.shipped import recipe
 from resnets.weights import hub, read_weights, reading
 from resnets.weights.foreign import PYTORCH
 from resnets.weights.pretrained import PREPROCESSING, pretrained_for, pretrained_state
