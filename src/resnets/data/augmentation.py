@@ -1,21 +1,26 @@
-"""Order and augmentation as pure functions of (seed, epoch, sample): nothing is drawn from a generator with a state.
-
-Each random number is a hash of (seed, epoch, sample, which draw), so a run that resumes in the middle, or on other
-workers, sees the same images.
-"""
+"""What training does to images, as pure functions of pixels and of each image's random numbers."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from resnets.data import policies
+from resnets.data.erasing import ERASING_DRAWS
+from resnets.data.order import order as order
+from resnets.data.order import uniform as uniform
+from resnets.data.policies import Policy
 from resnets.data.preprocessing import Box, Preprocessing, middle
 
 Crop = Literal["resized", "padded", "short-side", "none"]
+Flip = bool | Literal["alternate"]
 TRIES = 10  # of a random-resized crop, as torchvision
 OWN = 8  # random numbers of one sample that no try takes: flip, two of its place, colour
 DRAWS = OWN + 4 * TRIES
+JITTER = slice(DRAWS, DRAWS + policies.JITTER_DRAWS)  # and after those numbers, the places of the others
+ERASING = slice(JITTER.stop, JITTER.stop + ERASING_DRAWS)
+HALVES = 0x68616C766573  # mixed into the seed, so that the half of alternate flips is no other draw
 
 # AlexNet's colour augmentation (Krizhevsky et al. 2012, section 4.1): the principal components of ImageNet's RGB values
 LIGHTING_VALUES = np.array([0.2175, 0.0188, 0.0045])
@@ -24,47 +29,63 @@ LIGHTING_VECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.81
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to an image, beyond the preprocessing."""
+    """What training does to an image, beyond the preprocessing, and how often it shows which."""
 
     crop: Crop = "none"
     scale: tuple[float, float] = (0.08, 1.0)  # "resized": the crop's share of the image's area (Szegedy et al. 2015)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # "resized": the crop's width to its height
     padding: int = 4  # "padded": pixels around the image before a random crop (section 4.2 of the paper)
     short_side: tuple[int, int] = (256, 480)  # "short-side": the shorter side is resized at random (section 3.4)
-    flip: bool = False  # mirror every other image
+    flip: Flip = False  # mirror every other image; "alternate": see `alternating`
     lighting: float = 0.0  # the deviation of AlexNet's colour augmentation: 0.1 in its paper
+    policy: Policy = "none"
+    operations: int = 2  # of RandAugment
+    magnitude: float = 9.0  # of RandAugment, 0…10, which are torchvision's bins 0…30
+    spread: float = 0.0  # its deviation from image to image
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # of brightness, contrast, saturation, hue
+    erasing: float = 0.0  # the probability of a rectangle erased (Zhong et al. 2017)
+    erasing_area: tuple[float, float] = (0.02, 0.4)  # its share of the image
+    repeats: int = 1  # views of an image within a batch
+    balance: Literal["none", "sample"] = "none"  # "sample": classes are drawn equally often
 
     @property
     def keeps_the_frame(self) -> bool:
         """Whether every epoch starts from the same square of the image, which can then be kept decoded."""
         return self.crop in ("padded", "none")
 
+    @property
+    def goes_image_by_image(self) -> bool:
+        """Whether something is done to each image by itself, after crop and flip."""
+        return self.policy != "none" or any(self.jitter)
 
-def uniform(seed: int, epoch: int, samples: np.ndarray, draws: int) -> np.ndarray:
-    """Numbers in [0, 1), float64 [samples, draws], each a hash of (seed, epoch, sample, draw): SplitMix64's mixing."""
-    with np.errstate(over="ignore"):
-        key = _mix(_mix(np.uint64(seed) + GOLDEN) + np.uint64(epoch) * GOLDEN + GOLDEN)
-        rows = _mix(key ^ _mix(samples.astype(np.uint64) * GOLDEN + GOLDEN))
-        cells = _mix(rows[:, None] + np.arange(1, draws + 1, dtype=np.uint64) * GOLDEN)
-    return (cells >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(x: Any) -> Any:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    @property
+    def draws(self) -> int:
+        """Random numbers that an image needs."""
+        if self.policy != "none":
+            operations = self.operations if self.policy == "randaugment" else 1
+            return ERASING.stop + policies.OPERATION_DRAWS * operations
+        return ERASING.stop if self.erasing else JITTER.stop if any(self.jitter) else DRAWS
 
 
-def order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch: a permutation of 0…count−1, a function of (seed, epoch) alone."""
-    return np.argsort(uniform(seed, epoch, np.arange(count), 1)[:, 0], kind="stable")
+def numbers(seed: int, epoch: int, samples: np.ndarray, views: np.ndarray, what: Augmentation) -> np.ndarray:
+    """The random numbers of some images, float64 [samples, what.draws]; an image whose first is below ½ is mirrored."""
+    draws = uniform(seed, epoch, samples, what.draws, views)
+    if what.flip == "alternate":
+        draws[:, 0] = np.where(alternating(seed, epoch, samples, views), 0.0, 0.5)
+    return draws
+
+
+def alternating(seed: int, epoch: int, samples: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """Which images are mirrored, bool [samples]: in epoch 0 a hashed half, in each other epoch the other half of the last's.
+
+    Alternating flip (Jordan 2024, section 3.6). Within an epoch an image's views alternate too.
+    """
+    half = uniform(seed ^ HALVES, 0, samples, 1)[:, 0] < 0.5
+    return half ^ ((epoch + views) % 2 == 1)
 
 
 def random_box(height: int, width: int, draws: np.ndarray, what: Augmentation, how: Preprocessing) -> Box:
-    """The part of a height × width image that one sample shows, for the crops that change it; `draws` are its `DRAWS`.
+    """The part of a height × width image that one sample shows, for the crops that change it; `draws` are its numbers.
 
     With fit "squash" the image counts as a square, with "pad" as the square around it, so that training sees what
     evaluation will.
@@ -88,7 +109,7 @@ def _box_in(height: int, width: int, draws: np.ndarray, what: Augmentation, how:
         side = min(side, height, width)
         left, top = draws[1] * (width - side), draws[2] * (height - side)
         return left, top, left + side, top + side
-    for share, shape, x, y in draws[OWN:].reshape(TRIES, 4):
+    for share, shape, x, y in draws[OWN:DRAWS].reshape(TRIES, 4):
         area = height * width * (what.scale[0] + share * (what.scale[1] - what.scale[0]))
         low, high = math.log(what.ratio[0]), math.log(what.ratio[1])
         ratio = math.exp(low + shape * (high - low))

@@ -3,17 +3,19 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from resnets import machine
-from resnets.data.augmentation import DRAWS, Augmentation, lighting, mirror, order, pad_and_crop, random_box, uniform
+from resnets.data.augmentation import Augmentation, lighting, numbers, random_box
+from resnets.data.augmenting import augmented
 from resnets.data.dataset import Images
 from resnets.data.decode import UnreadableImage
+from resnets.data.order import Sequence, part_of, sequence
 from resnets.data.preprocessing import Preprocessing, crop, resample
 
 AHEAD = 4  # batches prepared before they are asked for
@@ -26,6 +28,7 @@ class Batch(NamedTuple):
     images: np.ndarray  # uint8 [batch, size, size, channels]
     labels: np.ndarray  # int64 [batch]
     lighting: np.ndarray | None  # float32 [batch, 3], to be added to RGB in 0…1
+    samples: np.ndarray  # int64 [batch]: the place of each image in `Samples`; those that can't be read are left out
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class Samples:
 
 
 class Loader:
-    """Batches of samples. With an augmentation they are shuffled by (seed, epoch); without, they come in order."""
+    """Batches of samples. With an augmentation they are shuffled by (seed, epoch); without, they come in order.
+
+    Of each batch of all processes a loader gives its own part; what an image looks like does not depend on the parts.
+    """
 
     def __init__(
         self,
@@ -52,21 +58,36 @@ class Loader:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         workers: int = 0,
+        part: tuple[int, int] = (0, 1),
+        size_of: Callable[[int], int] | None = None,
     ) -> None:
-        """`workers` are threads that decode; 0 takes one a core. Their number changes no image."""
+        """`workers` are threads that decode; 0 takes one a core. Their number changes no image.
+
+        `part` is (rank, world): the processes share each batch of `batch_size` as `part_of` says, and a part may be empty.
+        `size_of` gives the pixels of a training epoch's images; without it they are `how.size`. ValueError where one can't
+        be.
+        """
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"part is (rank, world) with rank from 0 to below world, not {part}")
+        if size_of and augmentation is None:
+            raise ValueError("size_of is for training; images that are measured have the preprocessing's size")
+        if augmentation and batch_size % augmentation.repeats:
+            raise ValueError(f"a batch of {batch_size} can't show each image {augmentation.repeats} times; take a multiple")
         self.samples = samples
         self.how = how
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.seed = seed
         self.workers = workers or machine.cores()
+        self.part = part
+        self.size_of = size_of
         self.failures: dict[str, str] = {}  # relative path → why it can't be read
         self.waited = 0.0  # seconds that the one who asked has waited for data
         square = how.size * how.size * how.channels
         fits = len(samples) * square <= CACHE_BYTES
         keeps = fits and (augmentation is None or augmentation.keeps_the_frame)
         self._kept = np.empty((len(samples), how.size, how.size, how.channels), np.uint8) if keeps else None
-        self._ordered = (-1, np.empty(0, int))  # the last epoch's order
+        self._ordered: tuple[int, Sequence] | None = None  # the last epoch and its order
         self._known = np.zeros(len(samples), np.int8)  # of each kept square: 1 it is there, −1 it can't be read
 
     @property
@@ -108,33 +129,45 @@ class Loader:
             thread.join()
 
     def _batch(self, epoch: int, number: int, pool: ThreadPoolExecutor) -> Batch:
-        places = np.arange(len(self.samples)) if self.augmentation is None else self._order(epoch)
-        chosen = places[number * self.batch_size : (number + 1) * self.batch_size]
-        draws = uniform(self.seed, epoch, chosen, DRAWS) if self.augmentation else np.zeros((len(chosen), DRAWS))
-        images, readable = self._squares(chosen, draws, pool)
+        every = self._sequence(epoch)
+        first = number * self.batch_size
+        count = min(self.batch_size, len(every.samples) - first)
+        part = part_of(count, *self.part)
+        part = slice(first + part.start, first + part.stop)
+        chosen, what, shift = every.samples[part], self.augmentation, None
+        how = replace(self.how, size=self.size_of(epoch)) if self.size_of else self.how
+        draws = numbers(self.seed, epoch, chosen, every.views[part], what) if what else np.zeros((len(chosen), 0))
+        images, readable = self._squares(chosen, draws, how, pool)
         chosen, draws = chosen[readable], draws[readable]
-        what, shift = self.augmentation, None
         if what is not None:
-            if what.crop == "padded":
-                images = pad_and_crop(images, draws, what.padding, self.how.fill)
-            if what.flip:
-                images = mirror(images, draws)
+            images = augmented(images, draws, what, self.how, how.size, pool)
             shift = lighting(draws, what.lighting) if what.lighting else None
-        return Batch(images, self.samples.labels[chosen], shift)
+        return Batch(images, self.samples.labels[chosen], shift, chosen)
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if self._ordered[0] != epoch:
-            self._ordered = (epoch, order(self.seed, epoch, len(self.samples)))
+    def _sequence(self, epoch: int) -> Sequence:
+        if self.augmentation is None:
+            return Sequence(np.arange(len(self.samples)), np.zeros(len(self.samples), int))
+        if self._ordered is None or self._ordered[0] != epoch:
+            what, labels = self.augmentation, self.samples.labels
+            balanced = what.balance == "sample"
+            made = sequence(self.seed, epoch, labels, self.batch_size, repeats=what.repeats, balanced=balanced)
+            self._ordered = (epoch, made)
         return self._ordered[1]
 
-    def _squares(self, chosen: np.ndarray, draws: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
-        """The squares of the chosen samples that can be read, a fresh array, and which those are."""
+    def _squares(
+        self, chosen: np.ndarray, draws: np.ndarray, how: Preprocessing, pool: ThreadPoolExecutor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The squares of the chosen samples that can be read, a fresh array, and which those are.
+
+        They have the epoch's pixels, those of `how`, where each epoch decodes another part of the image, else `self.how`'s.
+        """
         if self._kept is None:
-            out = np.empty((len(chosen), self.how.size, self.how.size, self.how.channels), np.uint8)
+            size = how.size if self.augmentation and not self.augmentation.keeps_the_frame else self.how.size
+            out = np.empty((len(chosen), size, size, self.how.channels), np.uint8)
             readable = np.fromiter(pool.map(self._decode_into, out, chosen, draws), bool, len(chosen))
         else:
-            new = chosen[self._known[chosen] == 0]
-            good = pool.map(self._decode_into, [self._kept[place] for place in new], new, draws)
+            new = np.unique(chosen[self._known[chosen] == 0])  # a batch may show one more than once
+            good = pool.map(self._decode_into, [self._kept[place] for place in new], new, np.zeros((len(new), 0)))
             self._known[new] = [1 if readable else -1 for readable in good]
             out, readable = self._kept[chosen], self._known[chosen] == 1
         return (out if readable.all() else out[readable]), readable
@@ -148,8 +181,10 @@ class Loader:
                 image = self.samples.images.read(index, self.how.channels == 1, self.how.resized)
                 out[:] = crop(image, self.how)
             else:
-                image = self.samples.images.read(index, self.how.channels == 1, self.how.size)
-                out[:] = resample(image, random_box(image.shape[0], image.shape[1], draws, what, self.how), self.how)
+                how = self.how if len(out) == self.how.size else replace(self.how, size=len(out))
+                image = self.samples.images.read(index, how.channels == 1, how.size)
+                box = random_box(image.shape[0], image.shape[1], draws, what, self.how)  # the same part at any size
+                out[:] = resample(image, box, how)
         except UnreadableImage as error:
             self.failures[self.samples.images.keys[index]] = str(error)
             return False

@@ -153,8 +153,17 @@ class Recipe:
             scale=self.crop_scale,
             padding=max(1, round(self.crop_padding * size)),
             short_side=self.crop_short_side,
-            flip=self.flip == "on" or (self.flip == "auto" and mirrors),
+            flip="alternate" if self.flip == "alternate" else self.flip == "on" or (self.flip == "auto" and mirrors),
             lighting=self.lighting,
+            policy=self.policy,
+            operations=self.policy_operations,
+            magnitude=self.policy_magnitude,
+            spread=self.policy_spread,
+            jitter=self.colour_jitter,
+            erasing=self.erasing,
+            erasing_area=self.erasing_area,
+            repeats=self.repeats,
+            balance="sample" if self.balance == "sample" else "none",
         )
 
 
