@@ -1,21 +1,31 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from resnets.data.augmentation import (
     DRAWS,
+    ERASING,
+    JITTER,
     LIGHTING_VALUES,
     LIGHTING_VECTORS,
     Augmentation,
+    alternating,
     lighting,
     mirror,
-    order,
+    numbers,
     pad_and_crop,
     random_box,
-    uniform,
 )
-from resnets.data.preprocessing import Preprocessing
+from resnets.data.augmenting import augmented
+from resnets.data.erasing import ERASING_DRAWS, erase, rectangles
+from resnets.data.order import uniform
+from resnets.data.policies import colour_jitter, rand_augment, trivial_augment
+from resnets.data.preprocessing import Preprocessing, resample
+from resnets.training.recipe import Recipe
 
 DIMENSIONS = [(240, 320), (320, 240), (100, 100), (48, 64), (31, 500)]  # height, width; the last too wide for most crops
 MANY = 20_000
@@ -31,61 +41,6 @@ def boxes(height, width, what, fit="crop", count=400, size=32):
 def sides(found):
     """Width and height of boxes."""
     return found[:, 2] - found[:, 0], found[:, 3] - found[:, 1]
-
-
-# Random numbers
-
-
-@pytest.mark.parametrize("samples", [[5], [9, 2, 5], list(range(9, -1, -1)), [3, 3]])
-def test_a_sample_draws_the_same_whoever_is_asked_with_it(samples):
-    every = uniform(7, 2, np.arange(10), 6)
-    assert np.array_equal(uniform(7, 2, np.array(samples), 6), every[samples])
-
-
-def test_fewer_draws_are_the_first_ones():
-    assert np.array_equal(uniform(1, 2, np.arange(50), 3), uniform(1, 2, np.arange(50), DRAWS)[:, :3])
-
-
-@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (1, 7), (2**63 - 1, 0)])
-def test_numbers_are_uniform(seed, epoch):
-    found = uniform(seed, epoch, np.arange(MANY), 8)
-    assert found.shape == (MANY, 8)
-    assert found.min() >= 0 and found.max() < 1
-    assert np.allclose(found.mean(0), 1 / 2, atol=0.01)
-    assert np.allclose(found.var(0), 1 / 12, atol=0.003)
-    counts = np.histogram(found, 20, (0, 1))[0] / found.size
-    assert np.allclose(counts, 1 / 20, atol=0.003)
-
-
-def test_draws_neighbours_epochs_and_seeds_are_uncorrelated():
-    found = uniform(0, 0, np.arange(MANY), 8)
-    others = [uniform(0, 1, np.arange(MANY), 1), uniform(1, 0, np.arange(MANY), 1), uniform(1, 1, np.arange(MANY), 1)]
-    columns = np.hstack([found, np.roll(found[:, :1], 1), *others])
-    correlation = np.corrcoef(columns.T)
-    assert np.abs(correlation - np.eye(len(correlation))).max() < 0.04
-
-
-@pytest.mark.parametrize("other", [(1, 0), (0, 1), (1, 1), (2, 0), (0, 2)])
-def test_another_seed_or_epoch_draws_other_numbers(other):
-    samples = np.arange(1000)
-    assert not np.isin(uniform(*other, samples, 4), uniform(0, 0, samples, 4)).any()
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 1000])
-def test_order_is_a_permutation(count):
-    assert sorted(order(0, 0, count)) == list(range(count))
-
-
-def test_order_is_a_function_of_seed_and_epoch():
-    assert np.array_equal(order(4, 5, 100), order(4, 5, 100))
-    different = {tuple(order(seed, epoch, 100)) for seed in range(4) for epoch in range(4)}
-    assert len(different) == 16
-
-
-def test_every_image_comes_first_as_often():
-    places = np.array([order(0, epoch, 5) for epoch in range(2000)])
-    for place in places.T:
-        assert np.allclose(np.bincount(place, minlength=5) / 2000, 1 / 5, atol=0.04)
 
 
 # Boxes
@@ -230,3 +185,175 @@ def test_light_has_nothing_to_do_with_where_the_crop_lies(crop):
     strength = np.abs(lighting(draws, 0.1) @ LIGHTING_VECTORS)
     together = np.corrcoef(np.hstack([found, strength]).T)[:4, 4:]
     assert np.abs(together).max() < 0.08
+
+
+# Mirror images by turns
+
+
+@pytest.mark.parametrize("seed", [0, 9])
+def test_alternate_flips_mirror_the_other_half_each_epoch(seed):
+    samples, first = np.arange(2000), np.zeros(2000, int)
+    found = [alternating(seed, epoch, samples, first) for epoch in range(4)]
+    assert 900 < found[0].sum() < 1100
+    for before, after in pairwise(found):
+        assert np.array_equal(after, ~before)
+    assert np.array_equal(alternating(seed, 1, samples, first + 1), found[0])  # the next view is as the next epoch
+    assert np.array_equal(alternating(seed, 0, samples[::-1], first), found[0][::-1])
+    assert not np.array_equal(alternating(seed + 1, 0, samples, first), found[0])
+
+
+def test_an_alternate_flip_is_what_is_mirrored_and_changes_no_other_number():
+    samples, views = np.arange(300), np.zeros(300, int)
+    draws = numbers(3, 1, samples, views, Augmentation(flip="alternate"))
+    plain = numbers(3, 1, samples, views, Augmentation(flip=True))
+    assert np.array_equal(draws[:, 0] < 0.5, alternating(3, 1, samples, views))
+    assert np.array_equal(draws[:, 1:], plain[:, 1:])
+    assert np.array_equal(plain, uniform(3, 1, samples, DRAWS))
+    images = np.random.default_rng(0).integers(0, 256, (300, 4, 6, 3), np.uint8)
+    turned = (mirror(images.copy(), draws) == images[:, :, ::-1]).all((1, 2, 3))
+    assert np.array_equal(turned, alternating(3, 1, samples, views))
+
+
+def test_numbers_are_as_many_as_are_needed_and_the_same_whatever_else_is_drawn():
+    samples, views = np.arange(50), np.arange(50) % 3
+    every = numbers(1, 2, samples, views, Augmentation(policy="randaugment", operations=3))
+    kinds = [
+        Augmentation(),
+        Augmentation(jitter=(0.1, 0, 0, 0)),
+        Augmentation(erasing=0.1),
+        Augmentation(policy="trivialaugment"),
+    ]
+    lengths = []
+    for what in kinds:
+        found = numbers(1, 2, samples, views, what)
+        lengths.append(found.shape[1])
+        assert np.array_equal(found, every[:, : found.shape[1]])
+    assert lengths == [DRAWS, JITTER.stop, ERASING.stop, ERASING.stop + 4]
+    assert every.shape == (50, ERASING.stop + 12)
+
+
+# Erasing
+
+
+@pytest.mark.parametrize(("size", "area"), [(224, (0.02, 0.4)), (100, (0.1, 0.2)), (64, (0.05, 0.05))])
+def test_a_rectangle_has_its_share_and_shape_and_lies_anywhere_within(size, area):
+    draws = uniform(0, 0, np.arange(4000), ERASING_DRAWS)
+    which, top, left, height, width = rectangles(size, draws, 1.0, area)
+    assert len(which) == 4000
+    assert (top >= 0).all() and (left >= 0).all() and (top + height <= size).all() and (left + width <= size).all()
+    share, shape = height * width / size**2, height / width
+    assert share.min() > area[0] * 0.9 and share.max() < area[1] * 1.1
+    assert share.mean() == pytest.approx(sum(area) / 2, rel=0.04)
+    assert shape.min() > 0.3 * 0.85 and shape.max() < 1 / 0.3 / 0.85
+    assert np.log(shape).mean() == pytest.approx(0, abs=0.04)
+    assert shape.max() > 2.5 and shape.min() < 0.4
+    assert np.mean(top / (size - height)) == pytest.approx(0.5, abs=0.02)
+    assert np.mean(left / (size - width)) == pytest.approx(0.5, abs=0.02)
+    assert (top + height == size).any() and (top == 0).any() and (left == 0).any() and (left + width == size).any()
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
+def test_so_many_images_are_erased(probability):
+    images = np.zeros((2000, 16, 16, 1), np.uint8)
+    erase(images, uniform(0, 0, np.arange(2000), ERASING_DRAWS), probability, (0.1, 0.4))
+    assert images.any((1, 2, 3)).mean() == pytest.approx(probability, abs=0.03)
+
+
+def test_what_cannot_lie_in_the_image_is_left_out():
+    images = np.zeros((50, 16, 16, 1), np.uint8)
+    assert not erase(images, uniform(0, 0, np.arange(50), ERASING_DRAWS), 1.0, (1.0, 1.0)).any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_erased_pixels_are_uniform_noise_within_the_rectangle_alone(channels):
+    draws = uniform(0, 0, np.arange(300), ERASING_DRAWS)
+    images = np.random.default_rng(0).integers(0, 256, (300, 32, 32, channels), np.uint8)
+    found = erase(images.copy(), draws, 0.8, (0.1, 0.4))
+    which, top, left, height, width = rectangles(32, draws, 0.8, (0.1, 0.4))
+    filled, patches = np.zeros(images.shape, bool), []
+    for image, y, x, h, w in zip(which, top, left, height, width, strict=True):
+        filled[image, y : y + h, x : x + w] = True
+        patches.append(found[image, y : y + h, x : x + w].reshape(-1, channels))
+    assert np.array_equal(found[~filled], images[~filled])
+    values = np.concatenate(patches)
+    assert np.allclose(np.bincount(values.ravel(), minlength=256) / values.size, 1 / 256, atol=0.0013)
+    neighbours = np.stack([values[:-1, 0], values[1:, 0], values[1:, -1]]).astype(float)
+    correlation = np.corrcoef(neighbours)
+    assert abs(correlation[0, 1]) < 0.02 and (channels == 1 or abs(correlation[1, 2]) < 0.02)
+    assert len({patch[:8].tobytes() for patch in patches}) == len(patches)
+
+
+def test_an_image_is_erased_the_same_in_any_batch():
+    draws = uniform(0, 0, np.arange(40), ERASING_DRAWS)
+    images = np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), np.uint8)
+    every = erase(images.copy(), draws, 0.7, (0.02, 0.4))
+    some = np.array([31, 4, 17, 8])
+    assert np.array_equal(erase(images[some], draws[some], 0.7, (0.02, 0.4)), every[some])
+
+
+# A batch
+
+
+HOWS = {
+    3: Preprocessing(size=20, crop=1.0),
+    1: Preprocessing(size=20, crop=1.0, colour="grey", mean=(0.4,), deviation=(0.3,)),
+}
+ALL = Augmentation(
+    "padded", padding=2, flip=True, policy="randaugment", spread=1.0, jitter=(0.4, 0.3, 0.2, 0.1), erasing=0.5
+)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("policy", ["randaugment", "trivialaugment", "none"])
+@pytest.mark.parametrize("size", [20, 13, 27])
+def test_crop_flip_size_policy_jitter_and_erasing_come_in_this_order(channels, policy, size):
+    how, what = HOWS[channels], Augmentation(**{**vars(ALL), "policy": policy})
+    images = np.random.default_rng(0).integers(0, 256, (37, 20, 20, channels), np.uint8)
+    draws = numbers(0, 0, np.arange(37), np.zeros(37, int), what)
+    with ThreadPoolExecutor(2) as pool:
+        found = augmented(images.copy(), draws, what, how, size, pool)
+    fill = how.fill if channels == 3 else how.fill[0]
+    expected = []
+    for image, row in zip(mirror(pad_and_crop(images, draws, 2, how.fill), draws), draws, strict=True):
+        at_size = resample(image, (0, 0, 20, 20), Preprocessing(**{**vars(how), "size": size}))
+        picture, own = Image.fromarray(at_size.squeeze()), row[ERASING.stop :]
+        if policy == "randaugment":
+            picture = rand_augment(picture, own, 2, 9.0, 1.0, fill)
+        elif policy == "trivialaugment":
+            picture = trivial_augment(picture, own, fill)
+        expected.append(np.asarray(colour_jitter(picture, row[JITTER], what.jitter)).reshape(size, size, channels))
+    assert found.shape == (37, size, size, channels)
+    assert np.array_equal(found, erase(np.stack(expected), draws[:, ERASING], 0.5, what.erasing_area))
+
+
+def test_an_empty_batch_is_augmented_too():
+    draws = numbers(0, 0, np.zeros(0, int), np.zeros(0, int), ALL)
+    with ThreadPoolExecutor(1) as pool:
+        found = augmented(np.zeros((0, 20, 20, 3), np.uint8), draws, ALL, HOWS[3], 16, pool)
+    assert found.shape == (0, 16, 16, 3)
+
+
+# From a recipe
+
+
+def test_a_recipe_without_more_is_an_augmentation_without_more():
+    assert Recipe(epochs=1).augmentation(32, mirrors=True) == Augmentation("padded", flip=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"policy": "randaugment", "policy_operations": 3}, {"policy": "randaugment", "operations": 3}),
+        ({"policy_magnitude": 7, "policy_spread": 0.5}, {"magnitude": 7.0, "spread": 0.5}),
+        ({"policy": "trivialaugment"}, {"policy": "trivialaugment"}),
+        ({"colour_jitter": [0.4, 0.3, 0.2, 0.1]}, {"jitter": (0.4, 0.3, 0.2, 0.1)}),
+        ({"erasing": 0.25, "erasing_area": [0.1, 0.3]}, {"erasing": 0.25, "erasing_area": (0.1, 0.3)}),
+        ({"flip": "alternate"}, {"flip": "alternate"}),
+        ({"repeats": 4}, {"repeats": 4}),
+        ({"balance": "sample"}, {"balance": "sample"}),
+        ({"balance": "weight"}, {"balance": "none"}),  # the loss sees to it
+    ],
+)
+def test_a_recipes_fields_reach_the_augmentation(given, expected):
+    found = Recipe(epochs=1, **given).augmentation(32, mirrors=True)
+    assert found == Augmentation(**{"crop": "padded", "flip": True, **expected})
