@@ -230,6 +230,7 @@ def test_numbers_are_as_many_as_are_needed_and_the_same_whatever_else_is_drawn()
         assert np.array_equal(found, every[:, : found.shape[1]])
     assert lengths == [DRAWS, JITTER.stop, ERASING.stop, ERASING.stop + 4]
     assert every.shape == (50, ERASING.stop + 12)
+    assert np.array_equal(every, uniform(1, 2, samples, ERASING.stop + 12, views))
 
 
 # Erasing
@@ -270,6 +271,7 @@ def test_erased_pixels_are_uniform_noise_within_the_rectangle_alone(channels):
     images = np.random.default_rng(0).integers(0, 256, (300, 32, 32, channels), np.uint8)
     found = erase(images.copy(), draws, 0.8, (0.1, 0.4))
     which, top, left, height, width = rectangles(32, draws, 0.8, (0.1, 0.4))
+    assert np.array_equal(which, np.flatnonzero(draws[:, 0] < 0.8))
     filled, patches = np.zeros(images.shape, bool), []
     for image, y, x, h, w in zip(which, top, left, height, width, strict=True):
         filled[image, y : y + h, x : x + w] = True

@@ -245,7 +245,7 @@ def test_parts_put_together_are_the_batch(name, world):
     loaders = [Loader(few_classes(), HOW, 12, augmentation=what, seed=3, part=(rank, world)) for rank in range(world)]
     assert {loader.steps for loader in loaders} == {len(whole)}
     for batch, *parts in zip(whole, *(loader.batches(1) for loader in loaders), strict=True):
-        lengths = [len(range(12 if what else len(batch.labels))[part_of(len(batch.labels), r, world)]) for r in range(world)]
+        lengths = [len(batch.labels[part_of(len(batch.labels), rank, world)]) for rank in range(world)]
         assert [len(part.labels) for part in parts] == lengths
         assert np.array_equal(np.concatenate([part.images for part in parts]), batch.images)
         assert np.concatenate([part.samples for part in parts]).tolist() == batch.samples.tolist()

@@ -84,6 +84,12 @@ def test_noise_is_each_keys_own(counts):
         assert np.array_equal(noise(np.array([key]), np.array([count + 9]))[0][:count], values)
 
 
+def test_keys_close_to_each_other_make_other_noise():
+    found = noise(0.5 + np.arange(200) * 2.0**-53, np.full(200, 16))
+    assert len({values.tobytes() for values in found}) == 200
+    assert len({values.tobytes() for values in noise(uniform(0, 0, np.arange(2000), 1)[:, 0], np.full(2000, 8))}) == 2000
+
+
 def test_noise_is_uniform_bytes():
     (found,) = noise(np.array([0.25]), np.array([256_000]))
     counts = np.bincount(found, minlength=256)
@@ -150,9 +156,9 @@ def test_a_class_shows_all_of_its_images_before_any_again_across_epochs():
         for through in own[:whole].reshape(-1, len(members)):
             assert np.array_equal(np.sort(through), members)
         assert len(set(own[whole:].tolist())) == len(own) - whole
-    small = shown[LABELS[shown] == 4]
-    times = small[: len(small) // 4 * 4]
-    assert len({tuple(row) for row in times.reshape(-1, 4)}) > 5  # each time in another order
+    members, small = np.count_nonzero(LABELS == 4), shown[LABELS[shown] == 4]
+    times = small[: len(small) // members * members].reshape(-1, members)
+    assert len(times) > 5 and len({tuple(row) for row in times.tolist()}) == len(times)  # each time in another order
 
 
 def test_a_balanced_epoch_is_a_function_of_seed_and_epoch():
