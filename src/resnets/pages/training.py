@@ -27,7 +27,8 @@ STYLE = """
 img.batch { max-width: 100%; height: auto; border-radius: 8px; border: 1px solid var(--line); }
 .charts > div { min-width: 0; font-size: .88rem; } .charts svg text { font-size: 12.5px; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(138px, 1fr)); }
-.figure { padding: .6rem .8rem; } .figure:first-child { grid-column: span 2; } .figure b { font-size: 1.3rem; white-space: nowrap; }
+.figure { padding: .6rem .8rem; } .figure:first-child { grid-column: span 2; }
+.figure b { font-size: 1.3rem; white-space: nowrap; }
 @media (max-width: 700px) { .charts { grid-template-columns: 1fr; } }
 """
 

@@ -19,6 +19,7 @@ TILE, TEXT, GAP, COLUMNS = 112, 20, 8, 8  # pixels, and tiles a row
 PAPER, INK, SOFT = (255, 255, 255), (29, 36, 51), (102, 112, 133)
 GOOD, BAD = (46, 139, 87), (192, 57, 43)  # the colours of the pages
 PAIRS = 20
+AXIS = 20  # pixels beside a matrix for what its axis is
 LABELLED = 20  # classes up to which a matrix has names
 HALF = 15.0  # seconds after which a step counts half as much for the pace
 
@@ -90,8 +91,8 @@ def confusion_picture(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """
     if counts.shape != (len(classes), len(classes)):
         raise ValueError(f"a confusion of {len(classes)} classes is as many rows and columns, not an array {counts.shape}")
-    named = len(classes) <= LABELLED
-    cell = 36 if named else max(1, 720 // len(classes))
+    named, small = len(classes) <= LABELLED, ImageFont.load_default(12)
+    cell = max(36, round(small.getlength(f"{counts.max()}")) + 8) if named else max(1, 720 // len(classes))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     strength = np.where(counts > 0, 0.12 + 0.68 * shares, 0.03)[:, :, None]
     hue = np.where(np.eye(len(classes), dtype=bool)[:, :, None], np.array(GOOD), np.array(BAD))
@@ -100,18 +101,29 @@ def confusion_picture(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     if not named:
         return square
     square[::cell] = square[:, ::cell] = PAPER
+    return _named(square, cell, counts, classes)
+
+
+def _named(square: np.ndarray, cell: int, counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """A matrix's cells with the counts in them, and beside them the names and what the axes are."""
     font, small = ImageFont.load_default(13), ImageFont.load_default(12)
     short = [shortened(name, 120, font) for name in classes]
-    margin = round(max(font.getlength(name) for name in short)) + 12
+    margin = round(max(font.getlength(name) for name in short)) + 12 + AXIS
     canvas = Image.new("RGB", (margin + square.shape[1] + 4, margin + square.shape[0] + 4), PAPER)
     canvas.paste(Image.fromarray(square), (margin, margin))
     draw = ImageDraw.Draw(canvas)
+
+    def upright(words: str, length: int, colour: tuple[int, int, int], anchor: str, x: int, y: int) -> None:
+        label = Image.new("RGB", (length, AXIS), PAPER)
+        ImageDraw.Draw(label).text((length / 2 if anchor == "mm" else 6, AXIS / 2), words, colour, font, anchor=anchor)
+        canvas.paste(label.rotate(90, expand=True), (x, y))
+
+    draw.text((margin + square.shape[1] / 2, AXIS / 2 + 2), "called", INK, font, anchor="mm")
+    upright("is", square.shape[0], INK, "mm", 2, margin)
     for i, name in enumerate(short):
         centre = margin + i * cell + cell // 2
         draw.text((margin - 6, centre), name, SOFT, font, anchor="rm")
-        label = Image.new("RGB", (margin, 18), PAPER)
-        ImageDraw.Draw(label).text((6, 9), name, SOFT, font, anchor="lm")
-        canvas.paste(label.rotate(90, expand=True), (centre - 9, 0))
+        upright(name, margin - AXIS, SOFT, "lm", centre - AXIS // 2, AXIS)
         for j in np.flatnonzero(counts[i]):
             draw.text((margin + int(j) * cell + cell // 2, centre), f"{counts[i, j]}", INK, small, anchor="mm")
     return np.asarray(canvas)
