@@ -186,6 +186,16 @@ def test_a_run_that_starts_over_leaves_nothing_of_the_first_in_tensorboard(run):
     assert not any(scalars.values()) and pictures == {"batch": [0]}
 
 
+def test_what_is_logged_after_a_file_was_closed_forgets_nothing(run):
+    run.going_on(10, 100)
+    run.log(figures(2))
+    again = aged(run)
+    again._purge, again._board = run._purge, run._board  # the same run goes on, in a file with a later name
+    again.log(figures(3))
+    again.close()
+    assert [step for step, _ in board(run.folder)[0]["loss/train"]] == [20, 30]
+
+
 # pictures
 
 

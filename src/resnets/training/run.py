@@ -177,7 +177,7 @@ class Run:
             need("tensorboard", "train", "training")
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self.folder), purge_step=self._purge)
+            self._board, self._purge = SummaryWriter(str(self.folder), purge_step=self._purge), None
             self._board.add_text("recipe", _markdown(self.document["decided"].get("recipe", {})), self._start)
         return self._board
 
