@@ -169,6 +169,12 @@ def test_numbers_times_and_sizes_are_said_shortly():
     assert [bytes_said(count) for count in (512e6, 1.26e9)] == ["512 MB", "1.3 GB"]
 
 
+def test_an_axis_of_shares_has_no_more_digits_than_it_needs():
+    html = lines("x", {"a": [(1, 0.012), (2, 0.013)]}, percent=True, zero=True)
+    assert [words in html for words in (">0%<", ">0.5%<", ">1.5%<")] == [True, True, True]
+    assert ">100%<" in lines("x", {"a": [(1, 0.0), (2, 1.0)]}, percent=True)
+
+
 def test_a_chart_marks_the_best_and_has_a_key_where_there_are_two_curves():
     curve = [(1.0, 1.0), (2.0, 3.0)]
     assert "●" not in lines("x", {"a": curve})

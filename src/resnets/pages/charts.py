@@ -31,7 +31,7 @@ def lines(title: str, curves: dict[str, Curve], percent: bool = False, zero: boo
         return LEFT + across, TOP + down
 
     def said(value: float) -> str:
-        return (f"{value:.0%}" if rungs[1] - rungs[0] >= 0.01 else f"{value:.2%}") if percent else number(value)
+        return f"{100 * value:.3g}%" if percent else number(value)
 
     body = [_frame(title)]
     for value in rungs:
