@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from resnets.metrics import softmax
-from resnets.pages.charts import lines, matrix, reliability
+from resnets.pages.charts import bytes_said, duration, lines, matrix, number, reliability, ticks
 from resnets.pages.evaluation import evaluation_page
 from resnets.pages.gallery import Tile, gallery
-from resnets.pages.training import training_page
+from resnets.pages.training import Watched, remaining, training_page
 
 NAMES = ("<script>alert(1)</script>", "bee & wasp", "cat")
 VOID = {"meta", "br", "link", "img"}
@@ -27,7 +27,7 @@ class Checker(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.seen.append(tag)
-        self.outside += [value for name, value in attributes if name in ("src", "href")]
+        self.outside += [value for name, value in attributes if name in ("src", "href") and not value.startswith("data:")]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -63,6 +63,16 @@ def run_page(measured=True):
     return training_page(NAMES[0], "resnet20", epochs(measured), decided, [{"path": NAMES[0], "reason": "cut & off"}])
 
 
+DECIDED = {
+    "recipe": {"name": "quick", "milestones": [], "betas": [0.9, 0.5], "nesterov": True},
+    "preprocessing": {"size": 32},
+}
+
+
+def watched_page(rows, **watched):
+    return training_page(NAMES[0], "resnet20", rows, DECIDED, [], Watched(**watched))
+
+
 def measured_page():
     generator = np.random.default_rng(0)
     logits, labels = generator.normal(size=(50, 3)).astype(np.float32), generator.integers(0, 3, 50)
@@ -79,6 +89,99 @@ def test_a_training_page(measured):
     assert checked(html).count("svg") == 4
     assert ("75.00%" in html) == measured
     assert "cut &amp; off" in html
+
+
+def test_the_page_of_a_run_that_has_just_begun_looks_again_and_says_so():
+    html = watched_page([], finished=False, epochs=10)
+    checked(html)
+    assert "Nothing measured yet" in html
+    assert "every 15 seconds" in html
+    assert 'http-equiv="refresh" content="15"' in html.partition("</head>")[0]
+
+
+def test_the_page_of_a_finished_run_stays_as_it_is():
+    html = watched_page(epochs())
+    assert "refresh" not in html
+    assert "every 15 seconds" not in html
+    assert "left, about" not in html
+
+
+def test_a_running_page_says_how_far_it_is_and_how_long_it_will_take():
+    rows = [row | {"seconds": 60.0 * row["epoch"], "memory": 3_000_000_000, "waiting": 0.02} for row in epochs()]
+    html = watched_page(rows, finished=False, epochs=10, written="noon")
+    assert checked(html).count("svg") == 7
+    for words in ("3 of 10 epochs", "width:30.0%", "<b>7 min</b><span>left, about", "3.0 GB", "written noon", "so far"):
+        assert words in html
+    assert "<b>1 min 30 s</b><span>left, about" in watched_page(rows, finished=False, epochs=10, left=90)
+
+
+def test_the_time_left_is_that_of_the_last_epochs():
+    rows = [{"epoch": epoch, "seconds": 100.0 * min(epoch, 2) + 10 * epoch} for epoch in range(1, 9)]  # two slow, then quick
+    assert remaining(rows, Watched(epochs=10)) == pytest.approx(20)
+    assert remaining(rows[:2], Watched(epochs=4)) == pytest.approx(220)  # with the start: (220 − 0) / 2 an epoch
+    assert remaining([{"epoch": 1}], Watched(epochs=4)) is None
+    assert remaining(rows, Watched(epochs=7)) == 0
+
+
+def test_rows_with_numbers_that_are_none_are_drawn_as_far_as_they_go():
+    rows = [row | {"train_loss": float("nan"), "val_raw_top1": 0.2} for row in epochs()]
+    html = watched_page(rows)
+    assert checked(html).count("svg") == 4
+    assert "weights not averaged" in html
+    assert "nan" not in html.split("<body>")[1]
+
+
+def test_a_page_shows_the_batch_what_is_confused_and_what_happened():
+    confusion = {"epoch": 2, "classes": list(NAMES), "counts": [[5, 2, 0], [0, 7, 0], [0, 1, 6]]}
+    events = [{"event": "resumed", "said": "after step 7 & 8", "at": "noon"}]
+    html = watched_page(epochs(), confusion=confusion, batch=b"picture", events=events)
+    seen = checked(html)
+    assert "img" in seen and seen.count("svg") == 5
+    assert "data:image/png;base64,cGljdHVyZQ==" in html
+    assert "bee &amp; wasp called bee &amp; wasp: 7" in html
+    assert "<time>noon</time>resumed: after step 7 &amp; 8" in html
+    many = watched_page(epochs(), confusion={"epoch": 2, "pairs": [["ant", NAMES[0], 12]]})
+    assert checked(many).count("svg") == 4
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;</td><td" in many
+    assert "No image" in watched_page(epochs(), confusion={"epoch": 2, "pairs": []})
+
+
+def test_fields_are_said_as_a_person_would():
+    html = watched_page(epochs())
+    for name, value in (("milestones", "–"), ("betas", "0.9, 0.5"), ("nesterov", "yes"), ("size", "32")):
+        assert f"<span>{name}</span><b>{value}</b>" in html
+
+
+def test_ticks_are_round_and_hold_every_value():
+    assert ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1]
+    assert ticks(0.31, 2.29) == [0, 0.5, 1, 1.5, 2, 2.5]
+    for low, high in ((0.1, 0.1), (-3e-7, 2e-7), (0, 123456), (1.0, 1.0 + 1e-15), (0.0, 0.0)):
+        rungs = ticks(low, high)
+        assert rungs[0] <= low + 1e-12 and rungs[-1] >= high - 1e-12
+        assert 2 <= len(rungs) <= 8
+        assert len(set(rungs)) == len(rungs)
+
+
+def test_numbers_times_and_sizes_are_said_shortly():
+    assert [number(value) for value in (0.075, 5e-5, 1500, 20_000, 0)] == ["0.075", "5e-05", "1,500", "20k", "0"]
+    times = [duration(seconds) for seconds in (-1, 41.6, 60, 200, 3599.7, 7500)]
+    assert times == ["0 s", "42 s", "1 min", "3 min 20 s", "1 h 00 min", "2 h 05 min"]
+    assert [bytes_said(count) for count in (512e6, 1.26e9)] == ["512 MB", "1.3 GB"]
+
+
+def test_an_axis_of_shares_has_no_more_digits_than_it_needs():
+    html = lines("x", {"a": [(1, 0.012), (2, 0.013)]}, percent=True, zero=True)
+    assert [words in html for words in (">0%<", ">0.5%<", ">1.5%<")] == [True, True, True]
+    assert ">100%<" in lines("x", {"a": [(1, 0.0), (2, 1.0)]}, percent=True)
+
+
+def test_a_chart_marks_the_best_and_has_a_key_where_there_are_two_curves():
+    curve = [(1.0, 1.0), (2.0, 3.0)]
+    assert "●" not in lines("x", {"a": curve})
+    html = lines("x", {"a": curve, "b": curve, "c": curve}, mark=2)
+    assert html.count("●") == 3 and "┆ best" in html and "best, 2" in html
+    assert html.count("<polyline") == 3
+    assert len({part.split(";")[0].split('"')[0] for part in html.split("stroke:var(--")[2:]}) == 3
 
 
 def test_an_evaluation_page():

@@ -1,41 +1,105 @@
 """Charts as SVG: lines over steps, a reliability diagram, a confusion matrix. No library."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 420, 240, 44, 24, 28
+STYLES = ("a", "b", "good")  # the colours of the curves of one chart, as the page names them
+DOTS, WORDS = 15, 150  # a curve's points up to which each is drawn, and has words under the pointer
 Curve = Sequence[tuple[float, float]]
 
 
-def lines(title: str, curves: dict[str, Curve], percent: bool = False) -> str:
-    """Up to two curves of (x, y), with a key, over one pair of axes."""
+def lines(title: str, curves: dict[str, Curve], percent: bool = False, zero: bool = False, mark: float | None = None) -> str:
+    """Up to three curves of (x, y), with a key, over one pair of axes; "" where there is no point.
+
+    Points that are no numbers are left out. With `zero` the axis begins at 0; `mark` is an x to be shown as the best.
+    """
+    curves = {name: [point for point in curve if np.isfinite(point).all()] for name, curve in curves.items()}
     points = [point for curve in curves.values() for point in curve]
     if not points:
         return ""
     (x0, y0), (x1, y1) = np.min(points, axis=0), np.max(points, axis=0)
-    y0, y1 = (y0, y1) if y1 > y0 else (y0 - 0.5, y1 + 0.5)
+    rungs = ticks(min(y0, 0.0), y1 or 1.0) if zero else ticks(y0, y1)
+    y0, y1 = rungs[0], rungs[-1]
     x0, x1 = (x0, x1) if x1 > x0 else (x0 - 0.5, x1 + 0.5)
 
-    def place(x: float, y: float) -> str:
-        across, down = (x - x0) / (x1 - x0) * (WIDTH - LEFT - 8), (y1 - y) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
-        return f"{LEFT + across:.1f},{TOP + down:.1f}"
+    def place(x: float, y: float) -> tuple[float, float]:
+        across, down = (x - x0) / (x1 - x0) * (WIDTH - LEFT - 14), (y1 - y) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
+        return LEFT + across, TOP + down
+
+    def said(value: float) -> str:
+        return f"{100 * value:.3g}%" if percent else number(value)
 
     body = [_frame(title)]
-    for value in np.linspace(y0, y1, 5):
-        _, y = place(x0, value).split(",")
-        said = f"{value:.1%}" if percent else _short(value)
-        body.append(f'<line class="frame" x1="{LEFT}" x2="{WIDTH - 8}" y1="{y}" y2="{y}"/>')
-        body.append(f'<text x="{LEFT - 4}" y="{float(y) + 4:.1f}" text-anchor="end">{said}</text>')
-    for value in (x0, x1):
-        x, _ = place(value, y0).split(",")
-        body.append(f'<text x="{x}" y="{HEIGHT - 10}" text-anchor="{"start" if value == x0 else "end"}">{value:g}</text>')
-    for style, (name, curve) in zip("ab", curves.items(), strict=False):
-        path = " ".join(place(x, y) for x, y in curve)
-        body.append(f'<polyline class="curve {style}" points="{path}"><title>{escape(name)}</title></polyline>')
-    key = " ".join(f'<span class="key-{style}">● {escape(name)}</span>' for style, name in zip("ab", curves, strict=False))
+    for value in rungs:
+        _, y = place(x0, value)
+        body.append(f'<line class="frame" x1="{LEFT}" x2="{WIDTH - 14}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        body.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{said(value)}</text>')
+    for value in (x for x in ticks(x0, x1, 6) if x0 <= x <= x1 and x == round(x)):
+        body.append(f'<text x="{place(value, y0)[0]:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{value:,.0f}</text>')
+    if mark is not None and x0 <= mark <= x1:
+        x, _ = place(mark, y0)
+        dashed = f'<line class="frame" stroke-dasharray="4 3" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
+        body.append(f'{dashed} style="stroke:var(--soft)"><title>best, {mark:g}</title></line>')
+    for style, (name, curve) in zip(STYLES, curves.items(), strict=False):
+        body += _curve(style, name, [(x, y, *place(x, y)) for x, y in curve], percent)
+    key = "".join(
+        f'<span style="color:var(--{style});margin-right:.8rem">● {escape(name)}</span>'
+        for style, name in zip(STYLES, curves if len(curves) > 1 else (), strict=False)
+    )
+    if mark is not None:
+        key += '<span style="color:var(--soft)">┆ best</span>'
     return f'<div><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(body)}</svg><div>{key}</div></div>'
+
+
+def _curve(style: str, name: str, points: Sequence[tuple[float, float, float, float]], percent: bool) -> list[str]:
+    """A curve of (x, y, across, down), and what the pointer finds on it; few points are seen, too many have no words."""
+    path = " ".join(f"{across:.1f},{down:.1f}" for _, _, across, down in points)
+    colour = f"var(--{style})"
+    drawn = [f'<polyline class="curve" style="stroke:{colour}" points="{path}"/>']
+    few = len(points) <= DOTS
+    for x, y, across, down in points if len(points) <= WORDS else ():
+        words = f"{x:,g}: {escape(name)} {f'{y:.2%}' if percent else f'{y:.5g}'}"
+        look = f'r="3" fill="{colour}"' if few else 'r="5" fill="transparent"'
+        drawn.append(f'<circle cx="{across:.1f}" cy="{down:.1f}" {look}><title>{words}</title></circle>')
+    return drawn
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers, evenly spaced, the first at most `low` and the last at least `high`: about `count` steps of them."""
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        margin = abs(high) * 0.1 or 0.5
+        low, high = low - margin, high + margin
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.9)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def number(value: float) -> str:
+    """A number of an axis: 20k, 1,500, 0.075."""
+    if abs(value) >= 10_000:
+        return f"{value / 1000:,.5g}k"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.5g}"
+
+
+def duration(seconds: float) -> str:
+    """A time as it is said: 42 s, 3 min 20 s, 2 h 05 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60:02} s" if whole % 60 and whole < 600 else "")
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def bytes_said(count: float) -> str:
+    """Bytes as they are said: 512 MB, 1.3 GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def reliability(bins: Sequence[tuple[float, float, int]]) -> str:
@@ -78,10 +142,6 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> str:
     size = len(names) * cell
     box = f'viewBox="0 0 {left + size + 40} {top + size + 4}" style="max-width:{left + size + 40}px"'
     return f'<div class="scroll"><svg {box} role="img">{"".join(body)}</svg></div>'
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.4f}"
 
 
 def _frame(title: str) -> str:

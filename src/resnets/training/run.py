@@ -3,16 +3,37 @@
 import json
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from resnets.errors import need
-from resnets.files import write_json
+from resnets.files import write_bytes, write_json
+from resnets.pages.training import Watched, training_page
+from resnets.training import watching
 from resnets.training.options import Options
 
-SETTINGS = "run.json"
-LOG = "log.jsonl"
+SETTINGS, LOG, REPORT = "run.json", "log.jsonl", "report.html"
+BATCH, CONFUSION = "batch.png", "confusion.json"  # what the report shows: a batch as it was seen; of the best epoch
+NOT_EVENTS = ("epoch", "unreadable")  # lines that the report shows elsewhere
+
+SCALARS = {  # an epoch's figures by their names in TensorBoard; others have their own, and None is left out
+    "train_loss": "loss/train", "val_loss": "loss/val",
+    "train_top1": "accuracy/top1_train", "val_top1": "accuracy/top1_val", "val_top5": "accuracy/top5_val",
+    "val_raw_top1": "accuracy/top1_val_raw", "val_ece": "calibration/ece_val",
+    "epoch": None, "step": None, "val_images": None,
+}  # fmt: skip
+
+
+class About(NamedTuple):
+    """What the report says of a run that its folder doesn't."""
+
+    data: str  # its name
+    model: str
+    epochs: float  # of the whole run
 
 
 class Run:
@@ -22,6 +43,8 @@ class Run:
         self.folder = folder
         self.document = document
         self._board: Any = None
+        self._start = 0  # the step from which TensorBoard's file goes on
+        self._purge: int | None = None  # and the first one that it takes the place of, where there were others
 
     @classmethod
     def create(cls, options: Options, data_name: str, model_name: str, decided: Mapping[str, Any]) -> "Run":
@@ -69,35 +92,83 @@ class Run:
         before = self.document.get("changed", [])
         self.document |= {"options": options.to_json(), "decided": dict(decided), "changed": [*before, said]}
         write_json(self.folder / SETTINGS, self.document)
+        self.note("changed", said)
 
     def clean(self) -> None:
         """Delete what a run that was killed had begun to write."""
         for path in self.folder.glob(".*.part"):
             path.unlink(missing_ok=True)
 
+    def going_on(self, step: int, steps: int) -> None:
+        """Note that the run goes on after a step, before anything else is logged; TensorBoard forgets later steps."""
+        self._start, self._purge = step, step + 1 if step else 0
+        self.note("resumed", f"after step {step:,} of {steps:,}")
+
+    def note(self, event: str, said: str, **more: Any) -> None:
+        """Log something that happened; the report lists it."""
+        at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        self.log({"event": event, "at": at, "said": said, **more})
+
     def log(self, row: dict[str, Any]) -> None:
-        """Append a line to log.jsonl, and its numbers to TensorBoard's events."""
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        """Append a line to log.jsonl, and an epoch's numbers to TensorBoard's events."""
+        line = json.dumps(row, ensure_ascii=False) + "\n"
+        _append(self.folder / LOG, line.encode("utf-8", "backslashreplace"))  # a path that is no text stays JSON
         if "step" in row and row.get("event") == "epoch":
             board = self._writer()
             for name, value in row.items():
-                if isinstance(value, int | float) and name not in ("step", "epoch"):
-                    board.add_scalar(name, value, row["step"])
+                if isinstance(value, int | float) and (tag := SCALARS.get(name, name)):
+                    board.add_scalar(tag, value, row["step"])
             board.flush()
 
     def rows(self, event: str) -> list[dict[str, Any]]:
         """The lines of log.jsonl of one kind; of an epoch logged twice (before and after a resume), the later."""
-        if not (self.folder / LOG).exists():
-            return []
-        lines = (json.loads(line) for line in (self.folder / LOG).read_text(encoding="utf-8").splitlines() if line)
-        return list({row.get("epoch", index): row for index, row in enumerate(lines) if row["event"] == event}.values())
+        rows = (row for row in _read(self.folder / LOG) if row["event"] == event)
+        return list({row.get("epoch", -index): row for index, row in enumerate(rows, 1)}.values())
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened besides epochs: the lines with "said", in order."""
+        return [row for row in _read(self.folder / LOG) if "said" in row and row["event"] not in NOT_EVENTS]
+
+    def show_batch(self, images: np.ndarray, names: Sequence[str], step: int = 0) -> None:
+        """Keep images as the network saw them, uint8 [n, size, size, 1 or 3], and their names; TensorBoard has them too."""
+        grid = watching.sample_grid(images, names)
+        write_bytes(self.folder / BATCH, watching.png(grid))
+        self._show("batch", grid, step)
+
+    def show_confusion(self, counts: np.ndarray, classes: Sequence[str], epoch: int, step: int) -> None:
+        """Keep the confusion of the best epoch, int64 [classes, classes]; TensorBoard has it too."""
+        write_json(self.folder / CONFUSION, watching.confusion_document(counts, classes, epoch))
+        self._show("confusion", watching.confusion_picture(counts, classes), step)
+
+    def report(self, about: About, finished: bool = False, left: float | None = None) -> None:
+        """Write report.html, whole, from what the folder holds; until the run is finished the page reloads itself.
+
+        `left` is the seconds until the end, where they are known better than by the epochs so far.
+        """
+        confusion, batch = self.folder / CONFUSION, self.folder / BATCH
+        watched = Watched(
+            finished=finished,
+            epochs=about.epochs,
+            left=left,
+            events=self.events(),
+            confusion=json.loads(confusion.read_text(encoding="utf-8")) if confusion.exists() else None,
+            batch=batch.read_bytes() if batch.exists() else b"",
+            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        )
+        rows, unreadable = self.rows("epoch"), self.rows("unreadable")
+        page = training_page(about.data, about.model, rows, self.document["decided"], unreadable, watched)
+        write_bytes(self.folder / REPORT, page.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
         """Close TensorBoard's file."""
         if self._board is not None:
             self._board.close()
             self._board = None
+
+    def _show(self, name: str, picture: np.ndarray, step: int) -> None:
+        board = self._writer()
+        board.add_image(name, picture, step, dataformats="HWC")
+        board.flush()
 
     def _writer(self) -> Any:
         if self._board is None:
@@ -106,8 +177,46 @@ class Run:
             need("tensorboard", "train", "training")
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self.folder))
+            self._board, self._purge = SummaryWriter(str(self.folder), purge_step=self._purge), None
+            self._board.add_text("recipe", _markdown(self.document["decided"].get("recipe", {})), self._start)
         return self._board
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line; what a kill left of the one before is cut off first."""
+    with path.open("ab+") as file:
+        end = file.seek(0, 2)
+        file.seek(max(0, end - 1))
+        if file.read(1) not in (b"", b"\n"):
+            file.seek(0)
+            start = (whole := file.read()).rfind(b"\n") + 1
+            if _row(whole[start:]) is None:
+                file.truncate(start)
+            else:  # all but its end is there
+                line = b"\n" + line
+        file.write(line)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log; a line that was cut is no row."""
+    if not path.exists():
+        return []
+    rows = (_row(line) for line in path.read_bytes().split(b"\n"))  # splitlines would also split at U+2028
+    return [row for row in rows if row is not None]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line.decode())
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "event" in row else None
+
+
+def _markdown(recipe: Mapping[str, Any]) -> str:
+    """A recipe as a table, for TensorBoard."""
+    rows = "".join(f"| {name} | {json.dumps(value, ensure_ascii=False)} |\n" for name, value in recipe.items())
+    return f"| field | value |\n|---|---|\n{rows}"
 
 
 def _next_free(folder: Path) -> Path:
