@@ -87,6 +87,7 @@ class Block(nn.Module):
             self.add_module(f"bn{index}", norm)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
+        self.branch: Tensor | None = None  # [batch, 1, 1, 1], what the residual is multiplied by (stochastic depth)
 
     def residual(self, x: Tensor) -> Tensor:
         """F(x)."""
@@ -94,6 +95,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.residual(x)
+        y = y if self.branch is None else y * self.branch
         return self.relu(y if self.downsample is None else self.downsample(x) + y)
 
 
@@ -130,6 +132,7 @@ class PreactBasicBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         activated = self.relu(self.bn1(x))
         y = self.residual(activated)
+        y = y if self.branch is None else y * self.branch
         return y if self.downsample is None else self.downsample(activated if self.splits_after else x) + y
 
 

@@ -54,6 +54,11 @@ class Augmentation:
         return self.crop in ("padded", "none")
 
     @property
+    def still(self) -> bool:
+        """Whether every epoch shows the same images, in another order."""
+        return self.crop == "none" and not (self.flip or self.lighting or self.erasing or self.goes_image_by_image)
+
+    @property
     def goes_image_by_image(self) -> bool:
         """Whether something is done to each image by itself, after crop and flip."""
         return self.policy != "none" or any(self.jitter)

@@ -1,9 +1,10 @@
 """Images brought to the network: decoded on threads ahead of it, augmented a batch at a time, in order."""
 
+import copy
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -81,6 +82,7 @@ class Loader:
         self.workers = workers or machine.cores()
         self.part = part
         self.size_of = size_of
+        self.shuffled = augmentation is not None
         self.failures: dict[str, str] = {}  # relative path → why it can't be read
         self.waited = 0.0  # seconds that the one who asked has waited for data
         square = how.size * how.size * how.channels
@@ -94,9 +96,15 @@ class Loader:
     def steps(self) -> int:
         """Batches of an epoch: in training the last, incomplete one is left out."""
         whole, rest = divmod(len(self.samples), self.batch_size)
-        return whole + (rest > 0 and self.augmentation is None)
+        return whole + (rest > 0 and not self.shuffled)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def in_order(self) -> "Loader":
+        """The same images as these epochs show them, but each exactly once and in order."""
+        other = copy.copy(self)
+        other.shuffled = False
+        return other
+
+    def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch from number `start` on, prepared ahead on a thread."""
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
         stopped = threading.Event()
@@ -145,7 +153,7 @@ class Loader:
         return Batch(images, self.samples.labels[chosen], shift, chosen)
 
     def _sequence(self, epoch: int) -> Sequence:
-        if self.augmentation is None:
+        if self.augmentation is None or not self.shuffled:
             return Sequence(np.arange(len(self.samples)), np.zeros(len(self.samples), int))
         if self._ordered is None or self._ordered[0] != epoch:
             what, labels = self.augmentation, self.samples.labels

@@ -15,31 +15,45 @@ import torch
 from torch import nn
 
 from resnets.model import hash_of, write_tensors
+from resnets.training.average import Average
 
 log = logging.getLogger("resnets")
 
 KEY = "checkpoint"
 KEPT = 2
+FEATURES = "features.safetensors"  # of a frozen backbone
 NAME = "checkpoint-{:010}.safetensors"  # by the step, so that names sort as steps do
 Tensors = dict[str, np.ndarray]
 
 
-def save(folder: Path, network: nn.Module, sgd: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+def save(
+    folder: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+    average: Average | None = None,
+) -> None:
     """Write the run's checkpoint, whole or not at all, and then delete all but the last two.
 
     Raises OSError where the disk is full; what was there before stays.
     """
     tensors = {f"network.{name}": _array(tensor) for name, tensor in network.state_dict().items()}
-    for index, state in sgd.state_dict()["state"].items():
+    for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": _array(value) for key, value in state.items() if value is not None}
+    if average is not None:
+        tensors |= {f"average.{name}": _array(tensor) for name, tensor in average.state_dict().items()}
     document = {"progress": progress, "sha256": hash_of(tensors)}
     write_tensors(folder / NAME.format(progress["step"]), tensors, {KEY: json.dumps(document)})
     for old in there(folder)[KEPT:]:
         old.unlink(missing_ok=True)
 
 
-def restore(folder: Path, network: nn.Module, sgd: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Bring network and optimizer to where the newest whole checkpoint left them, and return its progress; None without any.
+def restore(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+) -> dict[str, Any] | None:
+    """Bring network, optimizer and average to where the newest whole checkpoint left them.
+
+    Its progress is returned; None where there is no checkpoint.
 
     Raises ValueError where every checkpoint is damaged.
     """
@@ -53,7 +67,7 @@ def restore(folder: Path, network: nn.Module, sgd: torch.optim.Optimizer) -> dic
             continue
         if damaged:
             log.warning("going on from the one before, %s", path.name)
-        _load(network, sgd, tensors)
+        _load(network, optimizer, average, tensors)
         return progress
     if damaged:
         raise ValueError(f"no checkpoint of {folder} is whole; delete them, and the run starts over")
@@ -66,8 +80,8 @@ def there(folder: Path) -> list[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Delete the checkpoints of a finished run."""
-    for path in there(folder):
+    """Delete what a finished run needs no more."""
+    for path in (*there(folder), folder / FEATURES):
         path.unlink(missing_ok=True)
 
 
@@ -89,18 +103,21 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
     return progress, tensors
 
 
-def _load(network: nn.Module, sgd: torch.optim.Optimizer, tensors: Tensors) -> None:
-    own, state = {}, {}
-    for name, array in tensors.items():
-        whose, _, rest = name.partition(".")
-        if whose == "network":
-            own[rest] = torch.from_numpy(array)
-        else:
-            index, key = rest.split(".")
-            state.setdefault(int(index), {})[key] = torch.from_numpy(array)
+def _load(network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, tensors: Tensors) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name in [name for name in tensors if name.startswith("optimizer.")]:
+        _, index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = torch.from_numpy(tensors[name])
     try:
-        network.load_state_dict(own)
+        network.load_state_dict(_of("network.", tensors))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ValueError(f"the checkpoint isn't of this network ({first}); begin a run of its own") from None
-    sgd.load_state_dict({"state": state, "param_groups": sgd.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    if average is not None:
+        average.load_state_dict(_of("average.", tensors))
+
+
+def _of(beginning: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(beginning): torch.from_numpy(array) for name, array in tensors.items()
+            if name.startswith(beginning)}  # fmt: skip

@@ -1,27 +1,41 @@
-"""The training loop: every step of it in sight. Fabric replaces device, precision and communication calls alone."""
+"""The training loop: every step of it in sight. Fabric stands for devices and communication alone."""
 
 import math
 import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from resnets import metrics
-from resnets.data.loader import Batch, Loader
+from resnets.data.loader import Batch
 from resnets.data.preprocessing import Preprocessing
-from resnets.errors import Terminated, WorkFailed
+from resnets.errors import WorkFailed
 from resnets.networks import ResNet
-from resnets.training.optimizer import learning_rate, set_rate
+from resnets.training import norms
+from resnets.training.average import Average
+from resnets.training.feed import Feed
+from resnets.training.freezing import Freezer
+from resnets.training.interruptions import Interruptions, interruptions, stop
+from resnets.training.losses import Targets, distilled, loss
+from resnets.training.measuring import Measured, measure
+from resnets.training.mixing import mix_of, mixed
+from resnets.training.normalised import Normalised
+from resnets.training.pace import Pace
+from resnets.training.paths import Paths
 from resnets.training.recipe import Recipe
+from resnets.training.schedule import learning_rate, set_rate
+from resnets.training.teaching import Teacher
+from resnets.training.world import World
+
+READ_EVERY = 20  # steps from one look at a GPU's sums to the next: each look waits for it
+GAP_BATCHES = 20  # on which training and evaluation mode are compared
+SHOWN = 32  # images of the first batch that are kept for the report
+RECOMPUTED = 100  # batches over which the statistics of norms are computed anew
 
 
 @dataclass
@@ -31,164 +45,255 @@ class Progress:
     step: int = 0
     best: dict[str, Any] | None = None  # the figures of the best epoch so far
     sums: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "right": 0.0, "images": 0.0})  # of this epoch
+    seconds: float = 0.0  # of training so far, measuring not counted
+    ended: bool = False  # before its last step, as nothing got better
 
 
-class Stopped(WorkFailed):
-    """Ctrl-C: the step in hand was finished and saved."""
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    network: ResNet
+    learner: nn.Module  # what is called on a batch and learns: the network, or its head where features are given
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    loader: Feed
+    val_loader: Feed
+    gap_loader: Feed | None = None  # validation images in a shuffled order, where norms learn
+    teacher: Teacher | None = None
+    class_weights: Tensor | None = None  # [classes]
 
 
-class Interruptions:
-    """What was asked of a run from outside: to stop (Ctrl-C) or to end (SIGTERM, as before a machine is taken away)."""
+class Agreed(NamedTuple):
+    """What all processes know before a step."""
 
-    def __init__(self) -> None:
-        self.number: int | None = None  # of the signal
-
-    def raise_after(self, step: int, steps: int) -> None:
-        """Stopped or Terminated, where one was asked for and there are steps left."""
-        if self.number is not None and step < steps:
-            kind = Terminated if self.number == signal.SIGTERM else Stopped
-            raise kind(f"stopped after step {step} of {steps}")
+    images: int  # of the batch, in all
+    stop: bool
+    terminate: bool
+    save: bool
+    seconds: float  # the first process's clock
 
 
 class Trainer:
-    """A network, an optimizer and the images they learn from."""
+    """The parts of a run, put to work."""
 
-    def __init__(
-        self, network: ResNet, sgd: torch.optim.Optimizer, recipe: Recipe, how: Preprocessing, loaders: tuple[Loader, Loader]
-    ) -> None:
-        precision = {"float32": "32-true", "bf16": "bf16-mixed"}[recipe.precision]
-        self.fabric = Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1, precision=precision)  # type: ignore[arg-type]
-        self.network = network
-        self.model, self.sgd = self.fabric.setup(network.to(memory_format=torch.channels_last), sgd)
-        self.recipe, self.how = recipe, how
-        self.loader, self.val_loader = loaders
+    def __init__(self, parts: Parts, recipe: Recipe, how: Preprocessing, world: World, seed: int = 0) -> None:
+        self.parts, self.recipe, self.world, self.seed = parts, recipe, world, seed
+        learner: Any = torch.compile(parts.learner) if recipe.compile == "on" else parts.learner
+        self.model, self.optimizer = world.fabric.setup(learner, parts.optimizer)
+        self.loader = parts.loader
         self.steps_per_epoch = self.loader.steps
         self.steps = recipe.total_steps(self.steps_per_epoch)
-        shape = (1, -1, 1, 1)
-        self.mean = torch.tensor(how.mean, device=self.fabric.device).view(shape)
-        self.deviation = torch.tensor(how.deviation, device=self.fabric.device).view(shape)
+        whole = parts.learner is parts.network
+        self.freezer = Freezer(parts.network, recipe.freeze if whole else "none", world.size > 1)
+        self.paths = Paths(parts.network, recipe.drop_path, seed)
+        self.normalised = Normalised(how, world.device)
+        self.sums = torch.zeros(3, dtype=torch.float64, device=world.device)  # loss, right, images since the last settling
+        self.measured: Measured | None = None  # the last time
+        self.first: tuple[Tensor, Targets] | None = None  # images that the first step saw, normalised, and their labels
+        self.read_every = READ_EVERY if world.device.type == "cuda" else 1
 
-    def fit(self, progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Train from `progress` to the end, and say what happens: ("step", …) and, after each epoch, ("epoch", …).
+    def fit(self, progress: Progress, due: Callable[[], bool] = lambda: False) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Train from `progress` to the end, and say what happens: ("step", …), ("save", {}) where `due` said so, and
+        after each epoch ("epoch", …).
 
         Raises WorkFailed where the loss is no number, Stopped on Ctrl-C and Terminated on SIGTERM, all between two steps.
         """
-        with interruptions() as interrupted:
-            while progress.step < self.steps:
+        with interruptions() as asked:
+            while not self.over(progress):
                 epoch, start = divmod(progress.step, self.steps_per_epoch)
                 self.train_mode()
-                began, waited, first = time.perf_counter(), self.loader.waited, progress.step
-                for batch in self.loader.batches(epoch, start):
-                    rate = learning_rate(self.recipe, progress.step, self.steps)
-                    set_rate(self.sgd.optimizer, rate)
-                    images, labels = self.to_device(batch)
-                    if len(images) > 1:  # what is left of a batch of unreadable files teaches nothing
-                        logits = self.model(images)
-                        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-                        self.fabric.backward(loss)
-                        self.sgd.step()
-                        self.sgd.zero_grad()
-                        self.count(progress, loss, logits, labels)
+                pace = Pace(self.loader, progress.step, progress.seconds)
+                for number, batch in enumerate(self.loader.batches(epoch, start), start):
+                    agreed = self.agree(len(batch.labels), asked, due(), pace.seconds)
+                    if agreed.stop or agreed.terminate or agreed.save:
+                        self.settle(progress, agreed.seconds)
+                    if agreed.stop or agreed.terminate:
+                        stop(agreed.terminate, progress.step, self.steps)
+                    if agreed.save:
+                        yield "save", {}
+                    clock = self.clock(progress.step, agreed.seconds)
+                    rate = learning_rate(self.recipe, clock, self.steps)
+                    self.freezer.apply(clock / self.steps)
+                    if agreed.images > 1:  # what is left of a batch of unreadable files teaches nothing
+                        self.step(batch, epoch, number, agreed.images, rate)
                     progress.step += 1
-                    if progress.step % self.steps_per_epoch:
-                        interrupted.raise_after(progress.step, self.steps)
-                    seconds, steps = time.perf_counter() - began, progress.step - first
-                    yield "step", self.pace(progress, rate, seconds, steps, self.loader.waited - waited)
-                    if progress.step >= self.steps:
+                    if progress.step % self.read_every == 0 or progress.step == self.steps:
+                        yield "step", self.row(progress, pace, rate)
+                    if self.clock(progress.step, agreed.seconds) >= self.steps:
                         break
-                yield "epoch", self.epoch(progress, epoch)
+                pace.end()
+                self.settle(progress, self.agree(0, asked, False, pace.seconds).seconds)
+                yield "epoch", self.epoch(progress, epoch, pace)
                 progress.sums = Progress().sums
-                interrupted.raise_after(progress.step, self.steps)
+
+    def over(self, progress: Progress) -> bool:
+        """Whether the run has come to its end."""
+        return progress.ended or self.clock(progress.step, progress.seconds) >= self.steps
+
+    def clock(self, step: int, seconds: float) -> float:
+        """Where the run is, in steps; by its time where that is further on than its steps."""
+        return max(step, min(1.0, seconds / self.recipe.budget) * self.steps)
+
+    def agree(self, images: int, asked: Interruptions, due: bool, seconds: float) -> Agreed:
+        """What all processes need to know of each other before a step."""
+        first = self.world.first
+        mine = [
+            images,
+            asked.asked(signal.SIGINT),
+            asked.asked(signal.SIGTERM),
+            first and due,
+            seconds if first else 0.0,
+        ]
+        total, stopped, terminated, save, time = self.world.total(mine)
+        return Agreed(int(total), stopped > 0, terminated > 0, save > 0, time)
 
     def train_mode(self) -> None:
         """Training mode; norms whose statistics are frozen stay in evaluation mode."""
         self.model.train()
         if self.recipe.freeze_statistics:
-            for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            for norm in norms.norms(self.parts.network):
+                norm.eval()
 
-    def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A batch as the network reads it: float32 [batch, channels, height, width], channels last, and labels."""
-        x = torch.from_numpy(batch.images).to(self.fabric.device).permute(0, 3, 1, 2)
-        x = (x.flip(1) if self.how.colour == "BGR" else x).float()
-        if batch.lighting is not None and x.shape[1] == 3:
-            shift = batch.lighting[:, ::-1] if self.how.colour == "BGR" else batch.lighting
-            x = x + torch.from_numpy(shift.copy()).to(x.device)[:, :, None, None] * 255
-        return (x * self.how.scale - self.mean) / self.deviation, torch.from_numpy(batch.labels).to(self.fabric.device)
+    def step(self, batch: Batch, epoch: int, number: int, images_in_all: int, rate: float) -> None:
+        """One step of the optimizer: the gradient of the mean loss over the images of all processes."""
+        set_rate(self.optimizer.optimizer, rate)
+        images, labels = self.normalised(batch), self.normalised.here(batch.labels)
+        images, targets = mixed(images, labels, mix_of(self.seed, epoch, number, self.recipe))
+        if self.first is None and images.ndim == 4:
+            shown = slice(0, SHOWN)
+            self.first = images[shown].float().cpu(), _some(targets, shown)
+        size = -(-len(labels) // self.recipe.accumulate)
+        size += size % 2
+        for begin in range(0, max(len(labels), 1), max(size, 1)):
+            part = slice(begin, begin + size)
+            whole = begin + size >= len(labels)
+            self.paths.choose(epoch, batch.samples[part])
+            with self.world.fabric.no_backward_sync(self.model, enabled=not whole and self.world.size > 1):
+                logits = self.logits(self.model, images[part])
+                each = self.loss(logits, images[part], _some(targets, part), batch.samples[part])
+                self.world.fabric.backward(each.sum() * (self.world.size / images_in_all))
+            with torch.no_grad():
+                right = (logits.argmax(1) == labels[part]).sum()
+                self.sums += torch.stack([each.sum().double(), right.double(), right.new_tensor(len(each)).double()])
+        self.freezer.drop_gradients()
+        if self.recipe.clip_gradient:
+            torch.nn.utils.clip_grad_norm_(self.parts.learner.parameters(), self.recipe.clip_gradient)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.parts.average is not None:
+            self.parts.average.update(self.parts.network, epoch * self.steps_per_epoch + number)
 
-    def count(self, progress: Progress, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step to the epoch's sums. Raises WorkFailed where the loss is no number."""
-        value, images = loss.item(), len(labels)
-        if not math.isfinite(value):
+    def autocast(self) -> torch.autocast:
+        """Within the block the recipe's precision holds."""
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+    def logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        """[batch, classes] in float32, computed in the recipe's precision."""
+        with self.autocast():
+            return model(images).float()
+
+    def loss(self, logits: Tensor, images: Tensor, targets: Targets, samples: np.ndarray) -> Tensor:
+        """[batch]: that of the labels, and of the teacher's answers."""
+        own = loss(logits, targets, self.recipe, self.parts.class_weights)
+        if self.parts.teacher is None:
+            return own
+        share = self.recipe.teacher_weight
+        return (1 - share) * own + share * distilled(logits, self.parts.teacher.logits(images, samples), self.recipe)
+
+    def seen(self, progress: Progress) -> dict[str, float]:
+        """The epoch's sums so far, as this process knows them. Raises WorkFailed where the loss is no number."""
+        mine = dict(zip(progress.sums, self.sums.tolist(), strict=True))
+        if not math.isfinite(mine["loss"]):
             rate = self.recipe.learning_rate
             raise WorkFailed(
-                f"the loss is {value} at step {progress.step} of {self.steps}: the learning rate ({rate:g}) is likely too "
-                f"high; try --set learning_rate={rate / 10:g}. What the run has saved before is kept"
+                f"the loss is {mine['loss']} at step {progress.step} of {self.steps}: the learning rate ({rate:g}) is "
+                f"likely too high; try --set learning_rate={rate / 10:g}. What the run has saved before is kept"
             )
-        progress.sums["loss"] += value * images
-        progress.sums["right"] += (logits.argmax(1) == labels).sum().item()
-        progress.sums["images"] += images
+        return {name: progress.sums[name] + value for name, value in mine.items()}
 
-    def pace(self, progress: Progress, rate: float, seconds: float, steps: int, waited: float) -> dict[str, Any]:
+    def settle(self, progress: Progress, seconds: float) -> None:
+        """Bring the sums of all processes together, on each, and note the time."""
+        progress.seconds = seconds
+        self.seen(progress)
+        everyone = self.world.total(self.sums.tolist())
+        for name, value in zip(progress.sums, everyone, strict=True):
+            progress.sums[name] += value
+        self.sums.zero_()
+        self.world.same_buffers(self.parts.network)
+
+    def row(self, progress: Progress, pace: Pace, rate: float) -> dict[str, Any]:
         """What the progress line shows."""
-        images = max(progress.sums["images"], 1)
+        sums = self.seen(progress)
+        images = max(sums["images"], 1)
         return {
             "step": progress.step,
             "steps": self.steps,
-            "loss": progress.sums["loss"] / images,
-            "top1": progress.sums["right"] / images,
+            "loss": sums["loss"] / images,
+            "top1": sums["right"] / images,
             "learning_rate": rate,
-            "images_per_second": steps * self.recipe.batch_size / seconds,
-            "waiting": waited / seconds,
+            **pace.row(progress.step, self.recipe.batch_size),
         }
 
-    def epoch(self, progress: Progress, epoch: int) -> dict[str, Any]:
+    def epoch(self, progress: Progress, epoch: int, pace: Pace) -> dict[str, Any]:
         """The figures of an epoch that has ended, measured ones among them where images are held out."""
         images = max(progress.sums["images"], 1)
         row = {
             "epoch": epoch + 1,
             "step": progress.step,
-            "learning_rate": learning_rate(self.recipe, progress.step - 1, self.steps),
+            "learning_rate": learning_rate(self.recipe, self.clock(progress.step - 1, progress.seconds), self.steps),
             "train_loss": progress.sums["loss"] / images,
             "train_top1": progress.sums["right"] / images,
+            **pace.row(progress.step, self.recipe.batch_size),
+            "seconds": progress.seconds,
             "unreadable": len(self.loader.failures),
         }
-        return {**row, **{f"val_{name}": value for name, value in self.measure().items()}}
+        with self.weights():
+            if self.over(progress) and self.recipe.recompute_statistics and self.parts.learner is self.parts.network:
+                self.recompute(epoch + 1)
+            return {**row, **{f"val_{name}": value for name, value in self.measure().items()}}
 
-    @torch.inference_mode()
+    def weights(self) -> AbstractContextManager[None]:
+        """Within the block the network has the weights that are measured and kept: their average, where there is one."""
+        return nullcontext() if self.parts.average is None else self.parts.average.applied(self.parts.network)
+
+    def recompute(self, epoch: int) -> None:
+        """Compute the statistics of the norms anew, over batches of an epoch that hasn't been."""
+        self.paths.all()
+        with closing(self.loader.batches(epoch)) as batches, self.autocast():
+            norms.recompute(self.parts.network, (self.normalised(batch) for batch in islice(batches, RECOMPUTED)))
+
     def measure(self) -> dict[str, float]:
         """top1, top5, loss, ece and images on the validation images; nothing where there are none."""
-        self.model.eval()
-        logits, labels = [], []
-        for batch in self.val_loader.batches(0):
-            if len(batch.labels):
-                images, right = self.to_device(batch)
-                logits.append(self.model(images).float().cpu().numpy())
-                labels.append(right.cpu().numpy())
-        if not labels:
-            return {}
-        every = np.concatenate(labels)
-        return {**metrics.summarise(np.concatenate(logits), every), "images": len(every)}
+        self.measured = self._measure(self.parts.val_loader.batches(0))
+        return {} if self.measured is None else self.measured.figures
+
+    def gap(self) -> tuple[float, float] | None:
+        """Top-1 by the norms' averages and by each batch's own statistics, of some validation images in a shuffled order.
+
+        None where norms aren't trained, or too few images are held out.
+        """
+        loader = self.parts.gap_loader
+        if loader is None or not loader.steps or self.recipe.freeze_statistics:
+            return None
+        tops = []
+        for by_batch in (False, True):
+            with closing(loader.batches(0)) as batches, self.weights():
+                found = self._measure(islice(batches, GAP_BATCHES), by_batch)
+            tops.append(found.figures["top1"] if found else 0.0)
+        return tops[0], tops[1]
+
+    def _measure(self, batches: Iterable[Batch], by_batch: bool = False) -> Measured | None:
+        self.paths.all()
+        self.parts.network.eval()
+        learner = self.parts.learner
+
+        def logits(batch: Batch) -> Tensor:
+            return self.logits(learner, self.normalised(batch))
+
+        return measure(learner, batches, logits, self.world, by_batch)
 
 
-@contextmanager
-def interruptions() -> Iterator[Interruptions]:
-    """Within the block the first Ctrl-C or SIGTERM is noted, and the second does what it ever does."""
-    asked = Interruptions()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: Any) -> None:
-        asked.number = number
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _some(targets: Targets, part: slice) -> Targets:
+    """The targets of a part of a batch."""
+    return Targets(*(None if tensor is None else tensor[part] for tensor in targets))  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from resnets import machine
 from resnets.architecture import Architecture, name_of, named
 from resnets.data import Dataset, Division, divide, open_dataset
 from resnets.data.decode import UnreadableImage
@@ -20,7 +19,7 @@ from resnets.graph import weight_shapes
 from resnets.model import NOT_OURS, Model, load
 from resnets.training.options import Options
 from resnets.training.recipe import Recipe
-from resnets.training.shipped import recipe
+from resnets.training.settling import settled
 from resnets.weights import hub, read_weights, reading
 from resnets.weights.foreign import PYTORCH
 from resnets.weights.pretrained import PREPROCESSING, pretrained_for, pretrained_state
@@ -29,7 +28,6 @@ log = logging.getLogger("resnets")
 
 SMALL = 64  # pixels: images up to this size are CIFAR's kind
 LOOKED_AT = 256  # images from which size, colour, mean and deviation are taken
-STEPS_AN_EPOCH = 16  # fewer batches than this, and the batch is made smaller
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def plan(options: Options) -> Plan:
     classes = _classes(data, division)
     look = _look(data, division.train, classes)
     net, start = _network(options, look, classes)
-    chosen = _recipe(options, start is not None, len(division.train))
+    chosen = settled(options, start is not None, len(division.train))
     how = _preprocessing(options, net, start, look)
     net.check_input(how.channels, how.size, how.size)
     if len(division.train) < 2:
@@ -238,29 +236,6 @@ def _fitting(net: Architecture, start: Start) -> tuple[Architecture, Start]:
             raise ValueError(f"{start.source} isn't of {name_of(net)}: its {name} is {theirs}, not {list(shape)}")
     log.info("starting from %s", start.source)
     return net, start
-
-
-def _recipe(options: Options, pretrained: bool, images: int) -> Recipe:
-    """The recipe, its batch made small enough for few images, its precision settled."""
-    name = options.recipe if options.recipe != "auto" else "finetune" if pretrained else "quick"
-    chosen = recipe(name, options.settings)
-    if options.recipe == "auto":
-        log.info("recipe %s", name)
-    size, rate = chosen.batch_size, chosen.learning_rate
-    while size > 16 and images < STEPS_AN_EPOCH * size and "batch_size" not in options.settings:
-        size //= 2
-        rate /= 2
-    if size != chosen.batch_size:
-        log.info(
-            "batch size %d of the recipe's %d for %d images, the learning rate with it", size, chosen.batch_size, images
-        )
-        kept = options.settings.get("learning_rate", rate)
-        chosen = replace(chosen, batch_size=size, learning_rate=kept)
-    if images < chosen.batch_size:
-        chosen = replace(chosen, batch_size=images)
-    chosen = replace(chosen, precision=machine.training_precision(chosen.precision))
-    log.info("precision %s", chosen.precision)
-    return chosen
 
 
 def _preprocessing(options: Options, net: Architecture, start: Start | None, look: Look) -> Preprocessing:

@@ -1,0 +1,63 @@
+"""The recipe of a run, settled: its batch for few images, and by rule every "auto" about machine and network."""
+
+import logging
+from dataclasses import replace
+
+from resnets import machine
+from resnets.training.options import Options
+from resnets.training.recipe import Recipe
+from resnets.training.shipped import recipe
+
+log = logging.getLogger("resnets")
+
+STEPS_AN_EPOCH = 16  # fewer batches than this, and the batch is made smaller
+FEW = 1000  # images: with fewer, and no GPU, "freeze=auto" trains the head alone
+
+
+def settled(options: Options, pretrained: bool, images: int) -> Recipe:
+    """The recipe, its batch made small enough for few images, its precision settled."""
+    name = options.recipe if options.recipe != "auto" else "finetune" if pretrained else "quick"
+    settings = {field: value for field, value in options.settings.items() if (field, value) != ("learning_rate", "find")}
+    chosen = recipe(name, settings)
+    if options.recipe == "auto":
+        log.info("recipe %s", name)
+    size, rate = chosen.batch_size, chosen.learning_rate
+    while size > 16 and images < STEPS_AN_EPOCH * size and "batch_size" not in settings and not size % (2 * chosen.repeats):
+        size //= 2
+        rate /= 2
+    if size != chosen.batch_size:
+        log.info(
+            "batch size %d of the recipe's %d for %d images, the learning rate with it", size, chosen.batch_size, images
+        )
+        chosen = replace(chosen, batch_size=size, learning_rate=settings.get("learning_rate", rate))
+    if images < chosen.batch_size:
+        if images % chosen.repeats:
+            raise ValueError(
+                f"{images} images to train on are fewer than a batch, and can't be seen {chosen.repeats} times each"
+            )
+        chosen = replace(chosen, batch_size=images)
+    return _by_rule(chosen, pretrained, images)
+
+
+def _by_rule(chosen: Recipe, pretrained: bool, images: int) -> Recipe:
+    """A recipe whose every "auto" about the machine and the network is decided, by rule and said."""
+    gpu = machine.has_cuda_driver()
+    precision = machine.training_precision(chosen.precision)
+    compiles = chosen.compile if chosen.compile != "auto" else "on" if gpu else "off"
+    freeze = chosen.freeze
+    if freeze == "auto":
+        plain = not (chosen.mixup or chosen.cutmix or chosen.teacher or chosen.drop_path)
+        freeze = "backbone" if pretrained and plain and not gpu and images < FEW else "none"
+    if freeze == "backbone":
+        if not pretrained:
+            raise ValueError(
+                "freeze=backbone keeps the weights that it starts from, and there are none; name some by --init"
+            )
+        if chosen.mixup or chosen.cutmix or chosen.teacher or chosen.drop_path:
+            raise ValueError(
+                "freeze=backbone trains on features that are computed once; mixup, cutmix, teacher and drop_path need the "
+                "whole network each time: leave them, or set freeze=none"
+            )
+        log.info("the backbone is frozen, statistics too: the head learns from features computed once")
+    log.info("precision %s", precision)
+    return replace(chosen, precision=precision, compile=compiles, freeze=freeze)

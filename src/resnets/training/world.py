@@ -1,0 +1,109 @@
+"""The processes of a run: one, or as many as torchrun started, on one machine or several.
+
+Fabric stands for devices and communication. What the processes have to agree on (how many images a step has, that one of
+them is to stop) goes over a group of processors' own, so that a GPU never waits for it.
+"""
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import distributed, nn
+
+log = logging.getLogger("resnets")
+
+
+class World:
+    """All processes of a run, and this one's place among them."""
+
+    def __init__(self) -> None:
+        """Join the others, where torchrun started this one of several; under it each process has one device."""
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it says of starting up, we say
+        gpu = torch.cuda.is_available()
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        size = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+        if gpu and here > torch.cuda.device_count():
+            raise ValueError(f"{here} processes and {torch.cuda.device_count()} GPUs; --nproc-per-node takes one a GPU")
+        self.fabric = Fabric(
+            accelerator="cuda" if gpu else "cpu",
+            devices=here if size > 1 else 1,
+            num_nodes=max(1, size // here) if size > 1 else 1,
+            strategy="ddp" if size > 1 else "auto",
+        )
+        self.fabric.launch()
+        self.size, self.rank = self.fabric.world_size, self.fabric.global_rank
+        self.control: Any = distributed.new_group(backend="gloo") if self.size > 1 else None
+        if not self.first:
+            log.setLevel(logging.ERROR)  # what every process would say, the first one says
+        elif self.size > 1:
+            log.info("%d processes train together", self.size)
+        elif gpu and torch.cuda.device_count() > 1:
+            log.info("one of %d GPUs trains; torchrun --nproc-per-node %d -m resnets train … uses all",
+                     torch.cuda.device_count(), torch.cuda.device_count())  # fmt: skip
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """This process's part of each batch: (rank, size)."""
+        return self.rank, self.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.fabric.device
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sums of each number over all processes."""
+        if self.control is None:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(tensor, group=self.control)
+        return tensor.tolist()
+
+    def told(self, value: Any) -> Any:
+        """What the first process says, on all."""
+        if self.control is None:
+            return value
+        said = [value]
+        distributed.broadcast_object_list(said, src=0, group=self.control)
+        return said[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What each process says, by rank, on all."""
+        if self.control is None:
+            return [value]
+        every: list[Any] = [None] * self.size
+        distributed.all_gather_object(every, value, group=self.control)
+        return every
+
+    def same_buffers(self, network: nn.Module) -> None:
+        """Give a network the first process's statistics, where each has followed its own part of the batches."""
+        if self.control is not None:
+            for buffer in network.buffers():
+                distributed.broadcast(buffer, src=0)
+
+    def leave(self) -> None:
+        """Part from the others at the end."""
+        if self.control is not None:
+            distributed.barrier(group=self.control)
+            distributed.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Whether this process writes and speaks, as its environment says before it has joined the others."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("RANK", 0)) == 0
+
+
+def quiet_unless_first() -> None:
+    """Standard output belongs to the first process."""
+    if not is_first():
+        sys.stdout = io.StringIO()
