@@ -12,7 +12,6 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: the steepest at 0 that stays near 1
 ITERATIONS = 5
 SMALLEST = 1e-7  # norm that is divided by
-REST = 5.0  # the rate of what SGD trains, as a share of the kernels'
 
 
 class Muon(torch.optim.Optimizer):
@@ -22,6 +21,9 @@ class Muon(torch.optim.Optimizer):
     with d = gradient + momentum · buffer, so that the scale of the loss cancels; weight decay takes its share, rate ·
     decay, of the kernel at each step, apart from the gradient. So does torch.optim.Muon to a matrix. The other groups are
     torch.optim.SGD's with nesterov momentum, weight decay in the gradient.
+
+    One learning rate does for both, of SGD's usual size, 0.05 to 0.2: on Fashion-MNIST at half size (8 layers, 120 steps of
+    64) rates of the others from 0.5 to 5 times the kernels' ended within a seed's spread of each other.
     """
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, muon: bool = False) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from resnets.training.lamb import Lamb
-from resnets.training.muon import REST, Muon
+from resnets.training.muon import Muon
 from resnets.training.recipe import Recipe
 
 
@@ -42,7 +42,6 @@ def groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
             continue
         muon = recipe.optimizer == "muon" and name in kernels[1:]
         rate = 1.0 if name.startswith("fc.") else recipe.backbone_rate
-        rate *= REST if recipe.optimizer == "muon" and not muon else 1.0
         decays = parameter.ndim > 1 or recipe.decay_norm_and_bias
         found.setdefault((rate, recipe.weight_decay if decays else 0.0, muon), []).append(parameter)
     return [
