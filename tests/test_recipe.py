@@ -1,22 +1,14 @@
-import math
 from dataclasses import FrozenInstanceError, fields
 from importlib import resources
 
 import pytest
-import torch
-from torch import nn
 
 from resnets.data.augmentation import Augmentation
-from resnets.networks import network
-from resnets.training.optimizer import learning_rate, optimizer, set_rate
 from resnets.training.recipe import Recipe
+from resnets.training.schedule import learning_rate
 from resnets.training.shipped import changed, names, parse_setting, recipe
 
 SHIPPED = ["finetune", "paper-cifar", "paper-imagenet", "quick"]
-
-
-def cosine(**changes):
-    return Recipe(epochs=1, **{"learning_rate": 0.4, **changes})
 
 
 # Recipes by name and from files
@@ -270,115 +262,3 @@ def test_what_is_flipped(flip, mirrors, flips):
 
 def test_light_reaches_the_augmentation():
     assert recipe("quick", {"lighting": 0.1}).augmentation(224, True).lighting == 0.1
-
-
-# The rate
-
-
-def test_the_warm_up_is_linear_and_ends_at_the_top():
-    warming = cosine(warmup=0.1)
-    rates = [learning_rate(warming, step, 100) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.04 * (step + 1) for step in range(10)])
-    assert rates[10] == pytest.approx(0.4)
-    assert max(rates) == pytest.approx(0.4)
-
-
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
-def test_cosine_falls_to_almost_nothing(warmup):
-    steps, chosen = 1000, cosine(warmup=warmup)
-    rates = [learning_rate(chosen, step, steps) for step in range(steps)]
-    rise = round(warmup * steps)
-    falling = rates[rise:]
-    assert falling == sorted(falling, reverse=True)
-    assert falling[len(falling) // 2] == pytest.approx(0.2)
-    assert 0 < rates[-1] < 0.4 * 1e-4
-
-
-@pytest.mark.parametrize(("warmup", "steps"), [(0.1, 1), (1.0, 1), (1.0, 10), (0.5, 1), (0.9, 2)])
-def test_a_short_run_has_a_rate_at_every_step(warmup, steps):
-    for step in range(steps):
-        assert 0 < learning_rate(cosine(warmup=warmup), step, steps) <= 0.4
-
-
-def test_steps_drop_the_rate_at_the_milestones():
-    stepped = cosine(schedule="step", milestones=(0.5, 0.75), drop=0.1)
-    rates = [learning_rate(stepped, step, 100) for step in range(100)]
-    assert rates == pytest.approx([0.4] * 50 + [0.04] * 25 + [0.004] * 25)
-
-
-def test_a_constant_rate_after_the_warm_up():
-    rates = [learning_rate(cosine(schedule="constant", warmup=0.2), step, 10) for step in range(10)]
-    assert rates == pytest.approx([0.2] + [0.4] * 9)
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_the_rate_is_a_function_of_the_step(name):
-    chosen = recipe(name)
-    forwards = [learning_rate(chosen, step, 50) for step in range(50)]
-    assert forwards == [learning_rate(chosen, step, 50) for step in reversed(range(50))][::-1]
-    assert all(math.isfinite(rate) and 0 < rate <= chosen.learning_rate for rate in forwards)
-
-
-# The optimizer
-
-
-def groups(net, chosen):
-    """name → (share of the rate, weight decay) of every parameter."""
-    of = {id(parameter): group for group in optimizer(net, chosen).param_groups for parameter in group["params"]}
-    return {
-        name: (of[id(parameter)]["rate"], of[id(parameter)]["weight_decay"]) for name, parameter in net.named_parameters()
-    }
-
-
-@pytest.fixture(scope="module")
-def net():
-    return network("resnet18", blocks=(1, 1, 1, 1), width=4, classes=3, seed=0)
-
-
-def test_every_parameter_is_in_one_group(net):
-    listed = [parameter for group in optimizer(net, recipe("finetune")).param_groups for parameter in group["params"]]
-    assert len(listed) == len({id(parameter) for parameter in listed}) == len(list(net.parameters()))
-
-
-def test_norms_and_biases_do_not_decay_unless_asked(net):
-    norms = {f"{name}.{which}" for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)
-             for which in ("weight", "bias")}  # fmt: skip
-    assert len(norms) > 10
-    for name, (_, decay) in groups(net, recipe("quick")).items():
-        assert decay == (0 if name in norms or name.endswith(".bias") else 5e-4), name
-    assert {decay for _, decay in groups(net, recipe("paper-cifar")).values()} == {1e-4}
-
-
-def test_the_backbone_has_its_own_rate(net):
-    for name, (rate, _) in groups(net, recipe("finetune")).items():
-        assert rate == (1 if name.startswith("fc.") else 0.1), name
-    assert {rate for rate, _ in groups(net, recipe("quick")).values()} == {1}
-
-
-def test_set_rate_gives_each_group_its_share(net):
-    sgd = optimizer(net, recipe("finetune"))
-    set_rate(sgd, 0.5)
-    assert len(sgd.param_groups) == 4
-    assert {(group["rate"], group["lr"]) for group in sgd.param_groups} == {(1.0, 0.5), (0.1, 0.05)}
-    set_rate(sgd, 0.0)
-    assert {group["lr"] for group in sgd.param_groups} == {0}
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_momentum_is_the_recipes(net, name):
-    chosen = recipe(name)
-    for group in optimizer(net, chosen).param_groups:
-        assert (group["momentum"], group["nesterov"]) == (chosen.momentum, chosen.nesterov)
-
-
-def test_a_step_moves_each_parameter_by_its_rate():
-    net = network("resnet20", blocks=(1, 1, 1), width=4, classes=3, seed=0)
-    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
-    sgd = optimizer(net, cosine(momentum=0.0, weight_decay=0.0, backbone_rate=0.1))
-    set_rate(sgd, 0.5)
-    for parameter in net.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    sgd.step()
-    for name, parameter in net.named_parameters():
-        moved = (before[name] - parameter.detach()).mean().item()
-        assert moved == pytest.approx(0.5 if name.startswith("fc.") else 0.05, rel=1e-4), name

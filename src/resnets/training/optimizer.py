@@ -1,40 +1,61 @@
-"""Stochastic gradient descent as a recipe says it, and the learning rate as a pure function of the step."""
+"""The optimizer that a recipe names, over the network's parameters in groups of one rate and one weight decay."""
 
-import math
+from typing import Any
 
 import torch
 from torch import nn
 
+from resnets.training.lamb import Lamb
+from resnets.training.muon import Muon
 from resnets.training.recipe import Recipe
 
 
-def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD over the network's parameters in up to four groups: head or backbone, with weight decay or without.
+def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD, AdamW, LAMB or Muon over the parameters that are trained: those that require a gradient.
 
-    Each group's `rate` is its share of the recipe's learning rate; `set_rate` applies it.
+    Groups are head or backbone, with weight decay or without; of Muon also its kernels or what it leaves to SGD. Each
+    group's `rate` is its share of the recipe's learning rate; `schedule.set_rate` applies it. The state of every parameter
+    is tensors alone. Raises ValueError where no parameter is trained.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    listed = groups(network, recipe)
+    if not listed:
+        raise ValueError("every parameter of the network is frozen; leave one that requires a gradient, the head's say")
+    made: torch.optim.Optimizer
+    if recipe.optimizer == "adamw":
+        made = torch.optim.AdamW(listed, lr=recipe.learning_rate, betas=recipe.betas)
+    elif recipe.optimizer == "lamb":
+        made = Lamb(listed, lr=recipe.learning_rate, betas=recipe.betas)
+    elif recipe.optimizer == "muon":
+        made = Muon(listed, lr=recipe.learning_rate, momentum=recipe.momentum)
+    else:
+        made = torch.optim.SGD(listed, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+    made.register_load_state_dict_post_hook(lay_out)
+    return made
+
+
+def groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The parameters that are trained as an optimizer takes them, in the order of their names in the network."""
+    found: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    kernels = [name for name, parameter in network.named_parameters() if parameter.ndim == 4]
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        muon = recipe.optimizer == "muon" and name in kernels[1:]
         rate = 1.0 if name.startswith("fc.") else recipe.backbone_rate
         decays = parameter.ndim > 1 or recipe.decay_norm_and_bias
-        groups.setdefault((rate, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    listed = [{"params": params, "rate": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
-    return torch.optim.SGD(listed, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        found.setdefault((rate, recipe.weight_decay if decays else 0.0, muon), []).append(parameter)
+    return [
+        {"params": params, "rate": rate, "weight_decay": decay, **({"muon": muon} if recipe.optimizer == "muon" else {})}
+        for (rate, decay, muon), params in found.items()
+    ]
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The rate of step 0 … steps − 1: a linear rise over the warm-up, then the schedule over what is left."""
-    rise = round(recipe.warmup * steps)
-    if step < rise:
-        return recipe.learning_rate * (step + 1) / rise
-    if recipe.schedule == "cosine":
-        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
-    if recipe.schedule == "step":
-        return recipe.learning_rate * recipe.drop ** sum(step >= share * steps for share in recipe.milestones)
-    return recipe.learning_rate
+def lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Lay a state that was loaded out in memory as its parameters are.
 
-
-def set_rate(sgd: torch.optim.Optimizer, rate: float) -> None:
-    """Give each group its share of the rate."""
-    for group in sgd.param_groups:
-        group["lr"] = rate * group["rate"]
+    A sum takes its terms in the order of memory, so that a norm, and with it the run, would end in other bits otherwise.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -1,0 +1,87 @@
+"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): momentum whose matrices are made orthogonal."""
+# torch._foreach_… have no public names
+# pyright: reportPrivateImportUsage=false
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: the steepest at 0 that stays near 1
+ITERATIONS = 5
+SMALLEST = 1e-7  # norm that is divided by
+
+
+class Muon(torch.optim.Optimizer):
+    """Groups with `muon` true are convolution kernels, and every step of one is an orthogonal matrix; the others' are SGD's.
+
+    A kernel [out, in, k, k] is a matrix [out, in·k·k]. It moves by learning rate · √max(1, out/(in·k·k)) · orthogonal(d)
+    with d = gradient + momentum · buffer, so that the scale of the loss cancels; weight decay takes its share, rate ·
+    decay, of the kernel at each step, apart from the gradient. So does torch.optim.Muon to a matrix. The other groups are
+    torch.optim.SGD's with nesterov momentum, weight decay in the gradient.
+
+    One learning rate does for both, of SGD's usual size, 0.05 to 0.2: on Fashion-MNIST at half size (8 layers, 120 steps of
+    64) rates of the others from 0.5 to 5 times the kernels' ended within a seed's spread of each other.
+    """
+
+    def __init__(self, params: Any, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, muon: bool = False) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "muon": muon})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]  (PyTorch's are overloads)
+        """One step of every parameter that has a gradient; the closure's value, where there is one."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
+        for group in self.param_groups:
+            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if params:
+                self._step(params, group)
+        return loss
+
+    def _step(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in params:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in params]
+        gradients: list[Tensor] = [parameter.grad for parameter in params]  # type: ignore[misc]
+        if group["weight_decay"] and not group["muon"]:
+            gradients = list(torch._foreach_add(gradients, params, alpha=group["weight_decay"]))
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, gradients)
+        updates = list(torch._foreach_add(gradients, buffers, alpha=group["momentum"]))
+        if group["muon"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            updates = whitened(updates)
+        torch._foreach_add_(params, updates, alpha=-group["lr"])
+
+
+def whitened(updates: list[Tensor]) -> list[Tensor]:
+    """Each [out, …] made orthogonal as a matrix [out, rest] and scaled by √max(1, out/rest); those of one shape at once."""
+    found = list(updates)
+    shapes: dict[torch.Size, list[int]] = {}
+    for place, update in enumerate(updates):
+        shapes.setdefault(update.shape, []).append(place)
+    for shape, places in shapes.items():
+        matrices = torch.stack([updates[place].flatten(1) for place in places])
+        scale = math.sqrt(max(1.0, matrices.shape[1] / matrices.shape[2]))
+        dtype = torch.bfloat16 if matrices.is_cuda else torch.float32
+        for place, matrix in zip(places, orthogonal(matrices, dtype) * scale, strict=True):
+            found[place] = matrix.view(shape).to(updates[place].dtype)
+    return found
+
+
+def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """About UVᵀ of each UΣVᵀ in [batch, rows, columns], by Newton and Schulz: singular values come to 0.7 … 1.2.
+
+    A matrix of zeros stays one.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = (x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=SMALLEST)).to(dtype)
+    a, b, c = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
