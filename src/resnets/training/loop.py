@@ -162,7 +162,7 @@ class Trainer:
         images, targets = mixed(images, labels, mix_of(self.seed, epoch, number, self.recipe))
         if self.first is None and images.ndim == 4:
             shown = slice(0, SHOWN)
-            self.first = images[shown].float().cpu(), _some(targets, shown)
+            self.first = images[shown].float().cpu(), targets.part(shown)
         size = -(-len(labels) // self.recipe.accumulate)
         size += size % 2
         for begin in range(0, max(len(labels), 1), max(size, 1)):
@@ -171,7 +171,7 @@ class Trainer:
             self.paths.choose(epoch, batch.samples[part])
             with self.world.fabric.no_backward_sync(self.model, enabled=not whole and self.world.size > 1):
                 logits = self.logits(self.model, images[part])
-                each = self.loss(logits, images[part], _some(targets, part), batch.samples[part])
+                each = self.loss(logits, images[part], targets.part(part), batch.samples[part])
                 self.world.fabric.backward(each.sum() * (self.world.size / images_in_all))
             with torch.no_grad():
                 right = (logits.argmax(1) == labels[part]).sum()
@@ -292,8 +292,3 @@ class Trainer:
             return self.logits(learner, self.normalised(batch))
 
         return measure(learner, batches, logits, self.world, by_batch)
-
-
-def _some(targets: Targets, part: slice) -> Targets:
-    """The targets of a part of a batch."""
-    return Targets(*(None if tensor is None else tensor[part] for tensor in targets))  # type: ignore[arg-type]

@@ -18,6 +18,12 @@ class Targets(NamedTuple):
     others: Tensor | None = None  # int64 [batch], where images are mixed
     share: Tensor | None = None  # float32 [batch], of `labels`; the others have the rest
 
+    def part(self, some: slice) -> "Targets":
+        """Those of a part of the batch."""
+        if self.others is None or self.share is None:
+            return Targets(self.labels[some])
+        return Targets(self.labels[some], self.others[some], self.share[some])
+
 
 def loss(logits: Tensor, targets: Targets, recipe: Recipe, class_weights: Tensor | None = None) -> Tensor:
     """The recipe's loss of each image, float32 [batch], of logits [batch, classes].
