@@ -1,5 +1,6 @@
 """Recipe: a frozen value that says how to train. The shipped ones are TOML documents in the package."""
 
+import functools
 import math
 import re
 from dataclasses import asdict, dataclass, fields
@@ -184,7 +185,7 @@ MOST = {"warmup": 1, "momentum": 1, "ema_decay": 0.999999, "label_smoothing": 1,
 
 def _fitting(name: str, value: Any) -> Any:
     """A field's value as its type has it. ValueError, naming the field, if it can't be."""
-    kind: Any = get_type_hints(Recipe)[name]
+    kind: Any = _kinds()[name]
     choices = [choice for choice in (*get_args(kind), kind) if choice is not type(None)]
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
@@ -209,6 +210,11 @@ def _fitting(name: str, value: Any) -> Any:
         most = f" to {MOST[name]}" if name in MOST else ""
         raise ValueError(f"{name} is a number from {LEAST[name]}{most}, not {value!r}")
     return value
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(Recipe)
 
 
 def _is_number(value: Any) -> bool:
