@@ -20,9 +20,12 @@ turns of three seconds or more in one process, the median of the rounds.
 
 import argparse
 import contextlib
+import ctypes
 import json
 import math
+import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -72,8 +75,16 @@ class Kept:
 
 def alone(task: Callable[..., Any], *given: Any) -> Any:
     """What a function gives in a process of its own, which says on standard error whatever it says."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), die_with, (os.getpid(),)) as pool:
         return pool.submit(quietly, task, *given).result()
+
+
+def die_with(parent: int) -> None:
+    """Have Linux kill this process when the one that started it ends: a run left over would slow the next benchmark."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
 
 
 def quietly(task: Callable[..., Any], *given: Any) -> Any:
