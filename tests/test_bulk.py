@@ -24,7 +24,7 @@ from resnets.prediction import bulk, predict_to
 from resnets.prediction.paths import Part, listed
 from resnets.prediction.predictor import Predictor
 from resnets.prediction.preparing import prepared
-from resnets.prediction.progress import BulkProgress, duration
+from resnets.prediction.progress import BulkProgress
 from resnets.prediction.record import Record
 from resnets.prediction.tables import Layout, read_best
 from resnets.prediction.timing import Plan
@@ -574,12 +574,6 @@ def test_progress_says_speed_time_left_and_the_limit(model, monkeypatch, caplog,
     assert len(said) == 1 + 5  # after 2 s, then every 10 of 56
     limit = "decoding" if seconds[0] > seconds[1] else "arithmetic"
     assert said[0] == f"labels.csv: 132 of 1000 images, 54 s left, 16 images/s, {limit} is the limit (75%)"
-
-
-def test_durations():
-    assert [duration(seconds) for seconds in (0.4, 59.4, 60, 200, 3600, 7500)] == [
-        "0 s", "59 s", "1 min 0 s", "3 min 20 s", "1 h 0 min", "2 h 5 min"
-    ]  # fmt: skip
 
 
 def test_the_command_says_what_came_of_it(model_file, photos, tmp_path, capsys):

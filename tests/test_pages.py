@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from resnets.metrics import softmax
-from resnets.pages.charts import bytes_said, duration, lines, matrix, number, reliability, ticks
+from resnets.pages.charts import lines, matrix, reliability, ticks
 from resnets.pages.evaluation import evaluation_page
 from resnets.pages.gallery import Tile, gallery
 from resnets.pages.training import Watched, remaining, training_page

@@ -58,6 +58,14 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
+def confused(counts: np.ndarray, limit: int = 20) -> list[tuple[int, int, int]]:
+    """The most confused pairs of int64 [classes, classes]: (is, called, images), the most images first, none with 0."""
+    off = counts.copy()
+    np.fill_diagonal(off, 0)
+    pairs = [divmod(int(index), len(counts)) for index in np.argsort(-off, axis=None, kind="stable")[:limit]]
+    return [(i, j, int(off[i, j])) for i, j in pairs if off[i, j]]
+
+
 def summarise(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """top1, top5, loss and ece of logits [images, classes] and labels [images]; accuracies are fractions."""
     return {

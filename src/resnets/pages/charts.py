@@ -6,6 +6,8 @@ from html import escape
 
 import numpy as np
 
+from resnets.words import number
+
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 420, 240, 44, 24, 28
 STYLES = ("a", "b", "good")  # the colours of the curves of one chart, as the page names them
 DOTS, WORDS = 15, 150  # a curve's points up to which each is drawn, and has words under the pointer
@@ -78,28 +80,6 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.9)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [index * step for index in range(first, last + 1)]
-
-
-def number(value: float) -> str:
-    """A number of an axis: 20k, 1,500, 0.075."""
-    if abs(value) >= 10_000:
-        return f"{value / 1000:,.5g}k"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.5g}"
-
-
-def duration(seconds: float) -> str:
-    """A time as it is said: 42 s, 3 min 20 s, 2 h 05 min."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min" + (f" {whole % 60:02} s" if whole % 60 and whole < 600 else "")
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def bytes_said(count: float) -> str:
-    """Bytes as they are said: 512 MB, 1.3 GB."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def reliability(bins: Sequence[tuple[float, float, int]]) -> str:

@@ -32,7 +32,8 @@ def evaluation_page(
     )
     if len(names) <= MATRIX_CLASSES:
         parts.append(section("What is called what", matrix(counts, names)))
-    parts.append(section("Most confused", table(["is", "called", "images"], _confused(counts, names))))
+    pairs = [(names[i], names[j], images) for i, j, images in metrics.confused(counts)]
+    parts.append(section("Most confused", table(["is", "called", "images"], pairs)))
     wrong = np.flatnonzero(predicted != labels)
     surest = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:30]
     rows = [(keys[i], names[int(labels[i])], names[int(predicted[i])], float(probabilities[i].max())) for i in surest]
@@ -42,11 +43,3 @@ def evaluation_page(
     note = f"; {measured['note']}" if measured["note"] else ""
     lead = f"Measured on {measured['split']} of {measured['data']}{note}. {measured['engine']}, {measured['precision']}."
     return page(f"How good is it? {measured['data']}", lead, *parts)
-
-
-def _confused(counts: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int]]:
-    off = counts.copy()
-    np.fill_diagonal(off, 0)
-    order = np.argsort(-off, axis=None, kind="stable")[:20]
-    pairs = [divmod(int(index), len(names)) for index in order]
-    return [(names[i], names[j], int(off[i, j])) for i, j in pairs if off[i, j]]

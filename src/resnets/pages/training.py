@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnets.metrics import interval
-from resnets.pages.charts import Curve, bytes_said, duration, lines, matrix
+from resnets.pages.charts import Curve, lines, matrix
 from resnets.pages.shell import figures, page, section, table
+from resnets.words import bytes_said, duration
 
 REFRESH = 15  # seconds until the page of a run that isn't finished looks again
 RECENT = 5  # epochs whose pace says how long the others will take

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from resnets.prediction.predictor import Predictor
+from resnets.words import duration
 
 log = logging.getLogger("resnets")
 
@@ -70,13 +71,3 @@ class BulkProgress:
         elif self.done < self.images:
             left = duration((self.images - self.done) / self.speed)
             log.info("%s: %d of %d images, %s left, %s", self.name, self.done, self.images, left, self.said)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: "40 s", "3 min 20 s", "2 h 5 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

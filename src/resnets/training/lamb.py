@@ -3,16 +3,17 @@
 # pyright: reportPrivateImportUsage=false
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from resnets.training.grouped import Grouped
+
 EPSILON = 1e-6
 
 
-class Lamb(torch.optim.Optimizer):
+class Lamb(Grouped):
     """LAMB as Wightman et al. 2021 trained with: both moments' bias corrected, and weight decay part of the update.
 
     A parameter moves by learning rate · ‖parameter‖/‖update‖ · update (You et al. 2020, algorithm 2, φ the identity); the
@@ -23,18 +24,8 @@ class Lamb(torch.optim.Optimizer):
     def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]  (PyTorch's are overloads)
-        """One step of every parameter that has a gradient; the closure's value, where there is one."""
-        with torch.enable_grad():
-            loss = closure() if closure else None
-        for group in self.param_groups:
-            params = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if params:
-                self._step(params, group)
-        return loss
-
-    def _step(self, params: list[Tensor], group: dict[str, Any]) -> None:
+    def move(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Move the parameters of a group that have a gradient."""
         for parameter in params:
             if not self.state[parameter]:
                 self.state[parameter].update(

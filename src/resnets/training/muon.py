@@ -3,18 +3,19 @@
 # pyright: reportPrivateImportUsage=false
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from resnets.training.grouped import Grouped
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: the steepest at 0 that stays near 1
 ITERATIONS = 5
 SMALLEST = 1e-7  # norm that is divided by
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Grouped):
     """Groups with `muon` true are convolution kernels, and every step of one is an orthogonal matrix; the others' are SGD's.
 
     A kernel [out, in, k, k] is a matrix [out, in·k·k]. It moves by learning rate · √max(1, out/(in·k·k)) · orthogonal(d)
@@ -29,18 +30,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, params: Any, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, muon: bool = False) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "muon": muon})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]  (PyTorch's are overloads)
-        """One step of every parameter that has a gradient; the closure's value, where there is one."""
-        with torch.enable_grad():
-            loss = closure() if closure else None
-        for group in self.param_groups:
-            params = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if params:
-                self._step(params, group)
-        return loss
-
-    def _step(self, params: list[Tensor], group: dict[str, Any]) -> None:
+    def move(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Move the parameters of a group that have a gradient."""
         for parameter in params:
             if not self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from resnets.pages.charts import duration
+from resnets.words import duration
 
 BAR = 12  # columns
 

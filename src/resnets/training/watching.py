@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from resnets.data.preprocessing import Preprocessing
+from resnets.metrics import confused
 from resnets.metrics import confusion as confusion  # offered here too
 from resnets.pages.evaluation import MATRIX_CLASSES
 
@@ -18,7 +19,6 @@ SHOWN = 32  # images of a grid at most
 TILE, TEXT, GAP, COLUMNS = 112, 20, 8, 8  # pixels, and tiles a row
 PAPER, INK, SOFT = (255, 255, 255), (29, 36, 51), (102, 112, 133)
 GOOD, BAD = (46, 139, 87), (192, 57, 43)  # the colours of the pages
-PAIRS = 20
 AXIS = 20  # pixels beside a matrix for what its axis is
 LABELLED = 20  # classes up to which a matrix has names
 HALF = 15.0  # seconds after which a step counts half as much for the pace
@@ -66,14 +66,6 @@ def shortened(name: str, width: float, font: Any) -> str:
     if font.getlength(name) <= width:
         return name
     return next((f"{name[:end]}…" for end in range(len(name) - 1, 0, -1) if font.getlength(f"{name[:end]}…") <= width), "…")
-
-
-def confused(counts: np.ndarray, limit: int = PAIRS) -> list[tuple[int, int, int]]:
-    """The most confused pairs of int64 [classes, classes]: (is, called, images), the most images first, none with 0."""
-    off = counts.copy()
-    np.fill_diagonal(off, 0)
-    pairs = [divmod(int(index), len(counts)) for index in np.argsort(-off, axis=None, kind="stable")[:limit]]
-    return [(i, j, int(off[i, j])) for i, j in pairs if off[i, j]]
 
 
 def confusion_document(counts: np.ndarray, classes: Sequence[str], epoch: int) -> dict[str, Any]:
