@@ -13,6 +13,7 @@ from resnets.pages.charts import lines, matrix, reliability, ticks
 from resnets.pages.evaluation import evaluation_page
 from resnets.pages.gallery import Tile, gallery
 from resnets.pages.training import Watched, remaining, training_page
+from resnets.words import bytes_said, duration, number
 
 NAMES = ("<script>alert(1)</script>", "bee & wasp", "cat")
 VOID = {"meta", "br", "link", "img"}
