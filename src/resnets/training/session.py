@@ -98,12 +98,11 @@ def resume(
         return folder
     world = world or World()
     options = run.options.with_changes(given or {})
-    made = planned(options, world)
     before = run.document["decided"]
     kept = {name: before["recipe"][name] for name in BY_RULE if options.settings.get(name, "auto") == "auto"}
     if options.settings.get("learning_rate") == "find":
         kept["learning_rate"] = before["recipe"]["learning_rate"]
-    made = replace(made, recipe=replace(made.recipe, **kept))
+    made = planned(replace(options, settings={**options.settings, **kept}), world)
     after = decided(made)
     if said := differences(before, after):
         if not allow_change:

@@ -1,7 +1,9 @@
 """The recipe of a run, settled: its batch for few images, and by rule every "auto" about machine and network."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from resnets import machine
 from resnets.training.options import Options
@@ -11,6 +13,7 @@ from resnets.training.shipped import recipe
 log = logging.getLogger("resnets")
 
 STEPS_AN_EPOCH = 16  # fewer batches than this, and the batch is made smaller
+HEAD = 5  # times longer, and at so many times the rate, a head learns that learns alone: it takes seconds
 FEW = 1000  # images: with fewer, and no GPU, "freeze=auto" trains the head alone
 
 
@@ -36,7 +39,7 @@ def settled(options: Options, pretrained: bool, images: int) -> Recipe:
                 f"{images} images to train on are fewer than a batch, and can't be seen {chosen.repeats} times each"
             )
         chosen = replace(chosen, batch_size=images)
-    return _by_rule(chosen, pretrained, images)
+    return _head_alone(_by_rule(chosen, pretrained, images), settings)
 
 
 def _by_rule(chosen: Recipe, pretrained: bool, images: int) -> Recipe:
@@ -58,6 +61,19 @@ def _by_rule(chosen: Recipe, pretrained: bool, images: int) -> Recipe:
                 "freeze=backbone trains on features that are computed once; mixup, cutmix, teacher and drop_path need the "
                 "whole network each time: leave them, or set freeze=none"
             )
-        log.info("the backbone is frozen, statistics too: the head learns from features computed once")
     log.info("precision %s", precision)
     return replace(chosen, precision=precision, compile=compiles, freeze=freeze)
+
+
+def _head_alone(chosen: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """A recipe whose length and rate are made for a head on features, where they weren't given."""
+    if chosen.freeze != "backbone":
+        return chosen
+    log.info("the backbone is frozen, statistics too: the head learns from features computed once")
+    if not settings.keys() & {"epochs", "steps"} and chosen.epochs is not None:
+        chosen = replace(chosen, epochs=HEAD * chosen.epochs)
+        log.info("%g epochs, %d times the recipe's", chosen.epochs, HEAD)
+    if "learning_rate" not in settings:
+        chosen = replace(chosen, learning_rate=HEAD * chosen.learning_rate)
+        log.info("learning rate %g, %d times the recipe's", chosen.learning_rate, HEAD)
+    return chosen
