@@ -1,13 +1,15 @@
-"""ResNet-20 on Fashion-MNIST with the recipe `quick`, no image held out: test top-1 and how long it took.
+"""ResNet-20 on Fashion-MNIST with a recipe, no image held out: test top-1 and how long it took.
 
-    python studies/fashion_mnist.py DATA [--epochs 16] [--seeds 1] [--run FOLDER] [--out FILE]
+    python studies/fashion_mnist.py DATA [--recipe quick] [--epochs N] [--seeds 1] [--run FOLDER …] [--out FILE]
 
-DATA is the folder of the four IDX files. `--run` measures a run that is already trained.
+DATA is the folder of the four IDX files. `--run` measures runs that are already trained, of one recipe: their last weights.
+The published points are Zhong et al. 2017 (Random Erasing, table 2): ResNet-20, 300 epochs, 95.61% top-1 without erasing and
+95.98% with it.
 """
 
+import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import resnets
@@ -18,30 +20,33 @@ from resnets.training import train_run
 def main() -> None:
     parser = bench.parser(__doc__ or "")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--epochs", type=float, default=16)
+    parser.add_argument("--recipe", default="quick")
+    parser.add_argument("--epochs", type=float)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--run", type=Path)
+    parser.add_argument("--run", type=Path, nargs="+")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        for seed in range(1 if options.run else options.seeds):
-            began = time.perf_counter()
-            run = options.run or train_run(
-                options.data,
-                model="resnet20",
-                recipe="quick",
-                epochs=options.epochs,
-                val=0,
-                seed=seed,
-                out=Path(place) / str(seed),
-            )
-            seconds = None if options.run else time.perf_counter() - began
+        for seed in range(len(options.run) if options.run else options.seeds):
+            how = {"recipe": options.recipe, **({"epochs": options.epochs} if options.epochs else {})}
+            run = options.run[seed] if options.run else train_run(
+                options.data, model="resnet20", val=0, seed=seed, out=Path(place) / str(seed), **how
+            )  # fmt: skip
+            seconds = trained_for(run)
             model = resnets.load(run)
             figures = resnets.evaluate(model, options.data, split="test")
             said = {key: figures[key] for key in ("top1", "top5", "loss", "ece", "images")}
             recipe = {key: model.recipe[key] for key in ("name", "epochs", "batch_size", "precision", "seed")}
             rows.append({**recipe, **said, "interval": figures["interval"], "seconds": seconds})
-    bench.report(options, rows, {"top1": statistics.mean(row["top1"] for row in rows)})
+    tops = [row["top1"] for row in rows]
+    ratios = {"top1": statistics.mean(tops), **({"deviation": statistics.stdev(tops)} if len(tops) > 1 else {})}
+    bench.report(options, rows, ratios)
+
+
+def trained_for(run: Path) -> float:
+    """Seconds of training, as the run's log has them."""
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row["seconds"] for row in map(json.loads, lines) if row["event"] == "epoch"][-1]
 
 
 if __name__ == "__main__":
