@@ -29,11 +29,11 @@ code { background: var(--card); padding: .1rem .3rem; border-radius: 4px; }
 """
 
 
-def page(title: str, lead: str, *sections: str) -> str:
-    """A whole page: a title, a sentence under it, and sections of HTML."""
+def page(title: str, lead: str, *sections: str, head: str = "") -> str:
+    """A whole page: a title, a sentence under it, and sections of HTML; `head` is what its head has besides."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style>{head}</head>\n'
         f'<body><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>\n' + "\n".join(sections) + "\n</body></html>\n"
     )
 

@@ -83,7 +83,7 @@ def training_page(
     head = f"<style>{STYLE}</style>"
     if not watched.finished:
         head = f'<meta http-equiv="refresh" content="{REFRESH}">{head}'
-    return page(f"{model} on {data}", lead, *parts).replace("</head>", f"{head}</head>", 1)
+    return page(f"{model} on {data}", lead, *parts, head=head)
 
 
 def _bar(rows: Rows, watched: Watched) -> str:
