@@ -8,7 +8,7 @@ import numpy as np
 
 from resnets.words import number
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 420, 240, 44, 24, 28
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 420, 240, 52, 24, 28
 STYLES = ("a", "b", "good")  # the colours of the curves of one chart, as the page names them
 DOTS, WORDS = 15, 150  # a curve's points up to which each is drawn, and has words under the pointer
 Curve = Sequence[tuple[float, float]]
