@@ -179,7 +179,7 @@ def test_an_axis_of_shares_has_no_more_digits_than_it_needs():
 def test_a_chart_marks_the_best_and_has_a_key_where_there_are_two_curves():
     curve = [(1.0, 1.0), (2.0, 3.0)]
     assert "●" not in lines("x", {"a": curve})
-    html = lines("x", {"a": curve, "b": curve, "c": curve}, mark=2)
+    html = lines("x", {"a": curve, "b": curve, "c": curve}, mark=("best", 2))
     assert html.count("●") == 3 and "┆ best" in html and "best, 2" in html
     assert html.count("<polyline") == 3
     assert len({part.split(";")[0].split('"')[0] for part in html.split("stroke:var(--")[2:]}) == 3

@@ -14,10 +14,12 @@ DOTS, WORDS = 15, 150  # a curve's points up to which each is drawn, and has wor
 Curve = Sequence[tuple[float, float]]
 
 
-def lines(title: str, curves: dict[str, Curve], percent: bool = False, zero: bool = False, mark: float | None = None) -> str:
+def lines(
+    title: str, curves: dict[str, Curve], percent: bool = False, zero: bool = False, mark: tuple[str, float] | None = None
+) -> str:
     """Up to three curves of (x, y), with a key, over one pair of axes; "" where there is no point.
 
-    Points that are no numbers are left out. With `zero` the axis begins at 0; `mark` is an x to be shown as the best.
+    Points that are no numbers are left out. With `zero` the axis begins at 0; `mark` names an x that is shown.
     """
     curves = {name: [point for point in curve if np.isfinite(point).all()] for name, curve in curves.items()}
     points = [point for curve in curves.values() for point in curve]
@@ -42,10 +44,10 @@ def lines(title: str, curves: dict[str, Curve], percent: bool = False, zero: boo
         body.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{said(value)}</text>')
     for value in (x for x in ticks(x0, x1, 6) if x0 <= x <= x1 and x == round(x)):
         body.append(f'<text x="{place(value, y0)[0]:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{value:,.0f}</text>')
-    if mark is not None and x0 <= mark <= x1:
-        x, _ = place(mark, y0)
+    if mark is not None and x0 <= mark[1] <= x1:
+        x, _ = place(mark[1], y0)
         dashed = f'<line class="frame" stroke-dasharray="4 3" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
-        body.append(f'{dashed} style="stroke:var(--soft)"><title>best, {mark:g}</title></line>')
+        body.append(f'{dashed} style="stroke:var(--soft)"><title>{escape(mark[0])}, {mark[1]:g}</title></line>')
     for style, (name, curve) in zip(STYLES, curves.items(), strict=False):
         body += _curve(style, name, [(x, y, *place(x, y)) for x, y in curve], percent)
     key = "".join(
@@ -53,7 +55,7 @@ def lines(title: str, curves: dict[str, Curve], percent: bool = False, zero: boo
         for style, name in zip(STYLES, curves if len(curves) > 1 else (), strict=False)
     )
     if mark is not None:
-        key += '<span style="color:var(--soft)">┆ best</span>'
+        key += f'<span style="color:var(--soft)">┆ {escape(mark[0])}</span>'
     return f'<div><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(body)}</svg><div>{key}</div></div>'
 
 

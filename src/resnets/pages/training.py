@@ -140,7 +140,7 @@ def _charts(rows: Rows, measured: Rows, best: Mapping[str, Any] | None) -> list[
         loss["measured"], top1["measured"] = curve("val_loss", measured), curve("val_top1", measured)
     if raw := curve("val_raw_top1"):
         top1["measured, weights not averaged"] = raw
-    mark = best["epoch"] if best else None
+    mark = ("best", best["epoch"]) if best else None
     longest = max((row["seconds"] for row in rows if "seconds" in row), default=0.0)
     per, unit = (3600.0, "hours") if longest >= 7200 else (60.0, "minutes") if longest >= 120 else (1.0, "seconds")
     most = max((row["memory"] for row in rows if row.get("memory")), default=0)

@@ -79,6 +79,6 @@ def endless(trainer: Trainer) -> Iterator[tuple[int, Batch]]:
 def drawn(curve: Sequence[tuple[float, float]], rate: float) -> str:
     """A range test as a page: the loss over the logarithm of the rate, and the rate that was taken."""
     points = [(math.log10(at), loss) for at, loss in curve]
-    chart = lines("loss, by the power of ten of the learning rate", {"loss": points}, mark=math.log10(rate))
+    chart = lines("loss, by the power of ten of the learning rate", {"loss": points}, mark=("taken", math.log10(rate)))
     said = f"The rate rose from step to step; the one taken, {rate:g}, is a fifth of where the loss was lowest."
     return page("Learning rate range test", said, section("Smoothed loss", f'<div class="charts">{chart}</div>'))
