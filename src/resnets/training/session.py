@@ -27,12 +27,7 @@ from resnets.training.world import World
 log = logging.getLogger("resnets")
 
 RANGE = "learning-rate.html"  # the range test's plot
-RANGE = "learning-rate.html"  # the range test's plot
-BY_RULE = (
-    "precision",
-    "compile",
-    "freeze",
-)  # fields of a recipe that "auto" leaves to a rule; a resumed run keeps its choice
+BY_RULE = ("precision", "compile", "freeze")  # fields of a recipe that "auto" leaves to a rule; a resumed run keeps them
 
 
 def start(options: Options) -> Path:
@@ -100,7 +95,8 @@ def resume(
     options = run.options.with_changes(given or {})
     made = planned(options, world)
     before = run.document["decided"]
-    kept = {name: before["recipe"][name] for name in BY_RULE if options.settings.get(name, "auto") == "auto"}
+    rules = [name for name in BY_RULE if options.settings.get(name, "auto") == "auto"]
+    kept = {name: before["recipe"][name] for name in rules if name in before["recipe"]}
     if options.settings.get("learning_rate") == "find":
         kept["learning_rate"] = before["recipe"]["learning_rate"]
     made = replace(made, recipe=replace(made.recipe, **kept))
