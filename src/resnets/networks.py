@@ -40,18 +40,18 @@ class DebiasedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation with TensorFlow 1's zero-debiased moving averages, of the biased batch variance.
 
     After update t each average m becomes m + (v − m)·(1 − d)/(1 − dᵗ) with decay d = 1 − momentum, so that the first
-    update replaces the initial mean 0 and variance 1 by the batch's own.
+    update replaces the initial mean 0 and variance 1 by the batch's own. With momentum None it is the plain mean of all v.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        assert self.momentum and self.running_mean is not None and self.running_var is not None
-        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             variance, mean = torch.var_mean(input.to(self.running_mean.dtype), (0, 2, 3), correction=0)
-            rate = self.momentum / (1 - (1 - self.momentum) ** self.num_batches_tracked.double())
+            number = self.num_batches_tracked.double()
+            rate = 1 / number if self.momentum is None else self.momentum / (1 - (1 - self.momentum) ** number)
             self.running_mean.lerp_(mean, rate.to(mean.dtype))
             self.running_var.lerp_(variance, rate.to(mean.dtype))
         return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)

@@ -37,10 +37,11 @@ def folder(options: Options) -> Path | None:
 
 
 def candidates(options: Options) -> list[Path]:
-    """Folders that a run of these options may have."""
+    """Folders that a run of these options may have, the last one made first: a rendezvous may have served a run before."""
     if options.out is not None:
         return [Path(options.out)]
-    return sorted(path.parent for path in Path("runs").glob(f"*/{MARK}"))
+    marks = sorted(Path("runs").glob(f"*/{MARK}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [mark.parent for mark in marks]
 
 
 def _trains_in(place: Path) -> bool:

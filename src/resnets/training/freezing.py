@@ -28,9 +28,12 @@ def learning(kind: str, share: float, count: int) -> int:
 class Freezer:
     """Keeps the parts of a network that don't learn as they are: weights, and the statistics of their norms."""
 
-    def __init__(self, network: ResNet, kind: str, shared: bool) -> None:
-        """`shared`: several processes train, whose gradients are summed for every weight that had one at the start."""
-        self.parts, self.kind, self.shared = parts(network), kind, shared
+    def __init__(self, network: ResNet, kind: str, shared: bool, still: bool = False) -> None:
+        """`shared`: several processes train, whose gradients are summed for every weight that had one at the start.
+
+        `still`: no norm's statistics move, those of parts that learn neither.
+        """
+        self.parts, self.kind, self.shared, self.still = parts(network), kind, shared, still
         self.count = len(self.parts)
 
     def apply(self, share: float) -> None:
@@ -44,7 +47,7 @@ class Freezer:
                 if not self.shared:
                     module.requires_grad_(learns)
                 for norm in norms(module):
-                    norm.train(learns)
+                    norm.train(learns and not self.still)
 
     def drop_gradients(self) -> None:
         """Forget the gradients of what doesn't learn, so that its optimizer's state stays out of it too."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from resnets.data.loader import Batch
+from resnets.data.order import part_of
 from resnets.data.preprocessing import Preprocessing
 from resnets.errors import WorkFailed
 from resnets.networks import ResNet
@@ -85,7 +86,8 @@ class Trainer:
         self.steps_per_epoch = self.loader.steps
         self.steps = recipe.total_steps(self.steps_per_epoch)
         whole = parts.learner is parts.network
-        self.freezer = Freezer(parts.network, recipe.freeze if whole else "none", world.size > 1)
+        kind = recipe.freeze if whole else "none"
+        self.freezer = Freezer(parts.network, kind, world.size > 1, recipe.freeze_statistics)
         self.paths = Paths(parts.network, recipe.drop_path, seed)
         self.normalised = Normalised(how, world.device)
         self.sums = torch.zeros(3, dtype=torch.float64, device=world.device)  # loss, right, images since the last settling
@@ -100,11 +102,13 @@ class Trainer:
         Raises WorkFailed where the loss is no number, Stopped on Ctrl-C and Terminated on SIGTERM, all between two steps.
         """
         with interruptions() as asked:
-            while not self.over(progress):
+            while not self.over(progress) or progress.sums["images"]:  # an epoch in hand is measured and kept
                 epoch, start = divmod(progress.step, self.steps_per_epoch)
                 self.train_mode()
                 pace = Pace(self.loader, progress.step, progress.seconds)
                 for number, batch in enumerate(self.loader.batches(epoch, start), start):
+                    if self.over(progress):
+                        break
                     agreed = self.agree(len(batch.labels), asked, due(), pace.seconds)
                     if agreed.stop or agreed.terminate or agreed.save:
                         self.settle(progress, agreed.seconds)
@@ -138,14 +142,8 @@ class Trainer:
     def agree(self, images: int, asked: Interruptions, due: bool, seconds: float) -> Agreed:
         """What all processes need to know of each other before a step."""
         first = self.world.first
-        mine = [
-            images,
-            asked.asked(signal.SIGINT),
-            asked.asked(signal.SIGTERM),
-            first and due,
-            seconds if first else 0.0,
-        ]
-        total, stopped, terminated, save, time = self.world.total(mine)
+        signals = asked.asked(signal.SIGINT), asked.asked(signal.SIGTERM)
+        total, stopped, terminated, save, time = self.world.total([images, *signals, first and due, seconds * first])
         return Agreed(int(total), stopped > 0, terminated > 0, save > 0, time)
 
     def train_mode(self) -> None:
@@ -163,19 +161,15 @@ class Trainer:
         if self.first is None and images.ndim == 4:
             shown = slice(0, SHOWN)
             self.first = images[shown].float().cpu(), targets.part(shown)
-        size = -(-len(labels) // self.recipe.accumulate)
-        size += size % 2
-        for begin in range(0, max(len(labels), 1), max(size, 1)):
-            part = slice(begin, begin + size)
-            whole = begin + size >= len(labels)
+        for part in (parts := self.divided()):
             self.paths.choose(epoch, batch.samples[part])
-            with self.world.fabric.no_backward_sync(self.model, enabled=not whole and self.world.size > 1):
+            with self.world.fabric.no_backward_sync(self.model, enabled=part is not parts[-1] and self.world.size > 1):
                 logits = self.logits(self.model, images[part])
                 each = self.loss(logits, images[part], targets.part(part), batch.samples[part])
                 self.world.fabric.backward(each.sum() * (self.world.size / images_in_all))
             with torch.no_grad():
                 right = (logits.argmax(1) == labels[part]).sum()
-                self.sums += torch.stack([each.sum().double(), right.double(), right.new_tensor(len(each)).double()])
+                self.sums += torch.stack([each.double().sum(), right.double(), right.new_tensor(len(each)).double()])
         self.freezer.drop_gradients()
         if self.recipe.clip_gradient:
             torch.nn.utils.clip_grad_norm_(self.parts.learner.parameters(), self.recipe.clip_gradient)
@@ -183,6 +177,16 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.parts.average is not None:
             self.parts.average.update(self.parts.network, epoch * self.steps_per_epoch + number)
+
+    def divided(self) -> list[slice]:
+        """The parts in which this process's images of a batch go through the network; all processes have as many.
+
+        Part k has every n-th image of the whole batch from place k on, so that norms see the same images together whatever
+        the number of processes.
+        """
+        count = max(1, min(self.recipe.accumulate, self.recipe.batch_size // 2))
+        first = part_of(self.recipe.batch_size, *self.world.part).start
+        return [slice((number - first) % count, None, count) for number in range(count)]
 
     def autocast(self) -> torch.autocast:
         """Within the block the recipe's precision holds."""
@@ -251,6 +255,7 @@ class Trainer:
         with self.weights():
             if self.over(progress) and self.recipe.recompute_statistics and self.parts.learner is self.parts.network:
                 self.recompute(epoch + 1)
+            self.world.same_buffers(self.parts.network)
             return {**row, **{f"val_{name}": value for name, value in self.measure().items()}}
 
     def weights(self) -> AbstractContextManager[None]:

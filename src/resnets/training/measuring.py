@@ -38,7 +38,8 @@ def measure(
     found = []
     with batch_statistics(learner) if by_batch else nullcontext():
         for batch in batches:
-            if len(batch.labels) > by_batch:
+            few = world.total([len(batch.labels) < 2])[0] if by_batch else not len(batch.labels)
+            if not few:  # of the batch alone, on all processes or on none, as norms may wait for each other
                 found.append((logits_of(batch).cpu().numpy(), batch.labels, batch.samples))
     every = [rows for part in world.gathered(found) for rows in part]
     if not every:

@@ -47,13 +47,15 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """Move the running averages: towards the unbiased variance, or as TensorFlow's zero-debiased ones do."""
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-        self.num_batches_tracked += 1
-        number = self.num_batches_tracked.double()
+        some = (count > 0)[0]  # a batch without an image moves nothing
+        self.num_batches_tracked += some
+        number = self.num_batches_tracked.double().clamp(min=1)
         rate = 1 / number if self.momentum is None else torch.full_like(number, self.momentum)
-        if self.debias:
+        if self.debias and self.momentum is not None:
             rate = rate / (1 - (1 - rate) ** number)
-        else:
+        if not self.debias:
             variance = variance * (count / (count - 1).clamp(min=1))
+        rate = rate * some
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate.to(self.running_mean.dtype))
         self.running_var.lerp_(variance.to(self.running_var.dtype), rate.to(self.running_var.dtype))
 
@@ -77,7 +79,7 @@ def synced_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean, variance = mean.double(), variance.double()
     count = mean.new_full((1,), values)
     sums = SumOfAll.apply(torch.cat([count, mean * values, (variance + mean.square()) * values]))
-    count, (mean, square) = sums[:1].detach(), (sums[1:] / sums[0].detach()).chunk(2)
+    count, (mean, square) = sums[:1].detach(), (sums[1:] / sums[0].detach().clamp(min=1)).chunk(2)
     return mean.to(x.dtype), (square - mean.square()).clamp(min=0).to(x.dtype), count
 
 

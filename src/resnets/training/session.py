@@ -27,12 +27,7 @@ from resnets.training.world import World
 log = logging.getLogger("resnets")
 
 RANGE = "learning-rate.html"  # the range test's plot
-RANGE = "learning-rate.html"  # the range test's plot
-BY_RULE = (
-    "precision",
-    "compile",
-    "freeze",
-)  # fields of a recipe that "auto" leaves to a rule; a resumed run keeps its choice
+BY_RULE = ("precision", "compile", "freeze")  # fields of a recipe that "auto" leaves to a rule; a resumed run keeps them
 
 
 def start(options: Options) -> Path:
@@ -99,7 +94,8 @@ def resume(
     world = world or World()
     options = run.options.with_changes(given or {})
     before = run.document["decided"]
-    kept = {name: before["recipe"][name] for name in BY_RULE if options.settings.get(name, "auto") == "auto"}
+    rules = [name for name in BY_RULE if options.settings.get(name, "auto") == "auto"]
+    kept = {name: before["recipe"][name] for name in rules if name in before["recipe"]}
     if options.settings.get("learning_rate") == "find":
         kept["learning_rate"] = before["recipe"]["learning_rate"]
     made = planned(replace(options, settings={**options.settings, **kept}), world)
