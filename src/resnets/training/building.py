@@ -7,18 +7,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from resnets import machine
 from resnets.data.augmentation import Augmentation
 from resnets.data.loader import Loader
 from resnets.networks import ResNet, network
 from resnets.training.average import Average
 from resnets.training.features import computed
 from resnets.training.feed import Feed
-from resnets.training.loop import Parts, Trainer
+from resnets.training.loop import Trainer
 from resnets.training.losses import class_weights
 from resnets.training.normalised import Normalised
 from resnets.training.norms import synchronised
 from resnets.training.optimizer import optimizer
 from resnets.training.options import Options
+from resnets.training.parts import Parts
 from resnets.training.plan import Plan
 from resnets.training.recipe import Recipe
 from resnets.training.teaching import Teacher
@@ -89,7 +91,8 @@ def initial(made: Plan, seed: int) -> ResNet:
 
 def loaders(made: Plan, options: Options, world: World) -> tuple[Loader, Loader]:
     """Those of training and validation images, of this process's part of each batch."""
-    how, recipe, workers, part = made.how, made.recipe, options.workers, world.part
+    how, recipe, part = made.how, made.recipe, world.part
+    workers = options.workers or max(1, machine.cores() // world.here)  # the processes of a machine share its cores
     what = recipe.augmentation(how.size, made.data.mirrors)
     training, measuring = made.samples(made.division.train), made.samples(made.division.val)
     loader = Loader(

@@ -17,12 +17,14 @@ def identity() -> str | None:
     The identity of its rendezvous; where that is the default "none", the process that restarts this one stands for it.
     """
     name = os.environ.get("TORCHELASTIC_RUN_ID")
-    return f"none-{os.getppid()}" if name == "none" else name
-
-
-def restarted() -> bool:
-    """Whether torchrun starts this command again after a process died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    if name != "none":
+        return name
+    parent = os.getppid()
+    try:
+        began = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]  # a number is given out again
+    except OSError:
+        began = ""
+    return f"none-{parent}-{began}"
 
 
 def mark(folder: Path) -> None:
@@ -32,7 +34,12 @@ def mark(folder: Path) -> None:
 
 
 def folder(options: Options) -> Path | None:
-    """The folder that this command trained in before it was started again; None where it hadn't come to make one."""
+    """The folder that this command trained in before it was started again; None where there is none, or it is finished.
+
+    The identity says that it is the same command: how often it was started, each process counts by itself.
+    """
+    if identity() is None:
+        return None
     return next((place for place in candidates(options) if _trains_in(place)), None)
 
 
@@ -47,7 +54,7 @@ def candidates(options: Options) -> list[Path]:
 def _trains_in(place: Path) -> bool:
     try:
         document = json.loads((place / MARK).read_text(encoding="utf-8"))
-        Run.open(place)
+        run = Run.open(place)
     except (OSError, ValueError):
         return False
-    return document.get("torchrun") == identity()
+    return document.get("torchrun") == identity() and not run.finished

@@ -46,9 +46,8 @@ def find(trainer: Trainer) -> Found:
     for number, (epoch, batch) in zip(range(STEPS), endless(trainer), strict=False):
         rate = low * (high / low) ** (number / (STEPS - 1))
         before = trainer.sums.clone()
-        images = int(trainer.world.total([len(batch.labels)])[0])
-        if images > 1:
-            trainer.step(batch, epoch, number % trainer.steps_per_epoch, images, rate)
+        if trainer.world.size > 1 or len(batch.labels) > 1:
+            trainer.step(batch, epoch, number % trainer.steps_per_epoch, trainer.world.in_all(len(batch.labels)), rate)
         loss, _, count = trainer.world.total((trainer.sums - before).tolist())
         value = loss / max(count, 1)
         average = SMOOTHING * average + (1 - SMOOTHING) * value

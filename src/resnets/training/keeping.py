@@ -11,8 +11,9 @@ from resnets import metrics
 from resnets.model import Model
 from resnets.networks import ResNet
 from resnets.training import checkpoint, watching
-from resnets.training.loop import Progress, Trainer
+from resnets.training.loop import Trainer
 from resnets.training.options import Options
+from resnets.training.parts import Progress
 from resnets.training.plan import Plan
 from resnets.training.recipe import Recipe
 from resnets.training.run import About, Run

@@ -4,7 +4,6 @@ import math
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -16,10 +15,7 @@ from resnets.data.loader import Batch
 from resnets.data.order import part_of
 from resnets.data.preprocessing import Preprocessing
 from resnets.errors import WorkFailed
-from resnets.networks import ResNet
 from resnets.training import norms
-from resnets.training.average import Average
-from resnets.training.feed import Feed
 from resnets.training.freezing import Freezer
 from resnets.training.interruptions import Interruptions, interruptions, stop
 from resnets.training.losses import Targets, distilled, loss
@@ -27,48 +23,21 @@ from resnets.training.measuring import Measured, measure
 from resnets.training.mixing import mix_of, mixed
 from resnets.training.normalised import Normalised
 from resnets.training.pace import Pace
+from resnets.training.parts import Parts, Progress
 from resnets.training.paths import Paths
 from resnets.training.recipe import Recipe
 from resnets.training.schedule import learning_rate, set_rate
-from resnets.training.teaching import Teacher
 from resnets.training.world import World
 
-READ_EVERY = 20  # steps from one look at a GPU's sums to the next: each look waits for it
+AGREE_EVERY = 20  # steps of a GPU from one look at its sums to the next, which waits for it, and for the others' signals
 GAP_BATCHES = 20  # on which training and evaluation mode are compared
 SHOWN = 32  # images of the first batch that are kept for the report
 RECOMPUTED = 100  # batches over which the statistics of norms are computed anew
 
 
-@dataclass
-class Progress:
-    """Where a run is."""
-
-    step: int = 0
-    best: dict[str, Any] | None = None  # the figures of the best epoch so far
-    sums: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "right": 0.0, "images": 0.0})  # of this epoch
-    seconds: float = 0.0  # of training so far, measuring not counted
-    ended: bool = False  # before its last step, as nothing got better
-
-
-@dataclass
-class Parts:
-    """What a run is made of."""
-
-    network: ResNet
-    learner: nn.Module  # what is called on a batch and learns: the network, or its head where features are given
-    optimizer: torch.optim.Optimizer
-    average: Average | None
-    loader: Feed
-    val_loader: Feed
-    gap_loader: Feed | None = None  # validation images in a shuffled order, where norms learn
-    teacher: Teacher | None = None
-    class_weights: Tensor | None = None  # [classes]
-
-
 class Agreed(NamedTuple):
-    """What all processes know before a step."""
+    """What all processes know of each other."""
 
-    images: int  # of the batch, in all
     stop: bool
     terminate: bool
     save: bool
@@ -93,7 +62,7 @@ class Trainer:
         self.sums = torch.zeros(3, dtype=torch.float64, device=world.device)  # loss, right, images since the last settling
         self.measured: Measured | None = None  # the last time
         self.first: tuple[Tensor, Targets] | None = None  # images that the first step saw, normalised, and their labels
-        self.read_every = READ_EVERY if world.device.type == "cuda" else 1
+        self.agree_every = AGREE_EVERY if world.device.type == "cuda" else 1
 
     def fit(self, progress: Progress, due: Callable[[], bool] = lambda: False) -> Iterator[tuple[str, dict[str, Any]]]:
         """Train from `progress` to the end, and say what happens: ("step", …), ("save", {}) where `due` said so, and
@@ -105,29 +74,33 @@ class Trainer:
             while not self.over(progress) or progress.sums["images"]:  # an epoch in hand is measured and kept
                 epoch, start = divmod(progress.step, self.steps_per_epoch)
                 self.train_mode()
-                pace = Pace(self.loader, progress.step, progress.seconds)
+                pace, agreed = (
+                    Pace(self.loader, progress.step, progress.seconds),
+                    Agreed(False, False, False, progress.seconds),
+                )
                 for number, batch in enumerate(self.loader.batches(epoch, start), start):
                     if self.over(progress):
                         break
-                    agreed = self.agree(len(batch.labels), asked, due(), pace.seconds)
-                    if agreed.stop or agreed.terminate or agreed.save:
-                        self.settle(progress, agreed.seconds)
-                    if agreed.stop or agreed.terminate:
-                        stop(agreed.terminate, progress.step, self.steps)
-                    if agreed.save:
-                        yield "save", {}
+                    if number == start or progress.step % self.agree_every == 0:
+                        agreed = self.agree(asked, due(), pace.seconds)
+                        if agreed.stop or agreed.terminate or agreed.save:
+                            self.settle(progress, agreed.seconds)
+                        if agreed.stop or agreed.terminate:
+                            stop(agreed.terminate, progress.step, self.steps)
+                        if agreed.save:
+                            yield "save", {}
                     clock = self.clock(progress.step, agreed.seconds)
                     rate = learning_rate(self.recipe, clock, self.steps)
                     self.freezer.apply(clock / self.steps)
-                    if agreed.images > 1:  # what is left of a batch of unreadable files teaches nothing
-                        self.step(batch, epoch, number, agreed.images, rate)
+                    if self.world.size > 1 or len(batch.labels) > 1:  # what is left of unreadable files teaches nothing
+                        self.step(batch, epoch, number, self.world.in_all(len(batch.labels)), rate)
                     progress.step += 1
-                    if progress.step % self.read_every == 0 or progress.step == self.steps:
+                    if progress.step % self.agree_every == 0 or progress.step == self.steps:
                         yield "step", self.row(progress, pace, rate)
                     if self.clock(progress.step, agreed.seconds) >= self.steps:
                         break
                 pace.end()
-                self.settle(progress, self.agree(0, asked, False, pace.seconds).seconds)
+                self.settle(progress, self.agree(asked, False, pace.seconds).seconds)
                 yield "epoch", self.epoch(progress, epoch, pace)
                 progress.sums = Progress().sums
 
@@ -139,12 +112,12 @@ class Trainer:
         """Where the run is, in steps; by its time where that is further on than its steps."""
         return max(step, min(1.0, seconds / self.recipe.budget) * self.steps)
 
-    def agree(self, images: int, asked: Interruptions, due: bool, seconds: float) -> Agreed:
-        """What all processes need to know of each other before a step."""
+    def agree(self, asked: Interruptions, due: bool, seconds: float) -> Agreed:
+        """What all processes need to know of each other now and then."""
         first = self.world.first
         signals = asked.asked(signal.SIGINT), asked.asked(signal.SIGTERM)
-        total, stopped, terminated, save, time = self.world.total([images, *signals, first and due, seconds * first])
-        return Agreed(int(total), stopped > 0, terminated > 0, save > 0, time)
+        stopped, terminated, save, time = self.world.total([*signals, first and due, seconds * first])
+        return Agreed(stopped > 0, terminated > 0, save > 0, time)
 
     def train_mode(self) -> None:
         """Training mode; norms whose statistics are frozen stay in evaluation mode."""
@@ -153,7 +126,7 @@ class Trainer:
             for norm in norms.norms(self.parts.network):
                 norm.eval()
 
-    def step(self, batch: Batch, epoch: int, number: int, images_in_all: int, rate: float) -> None:
+    def step(self, batch: Batch, epoch: int, number: int, images_in_all: float | Tensor, rate: float) -> None:
         """One step of the optimizer: the gradient of the mean loss over the images of all processes."""
         set_rate(self.optimizer.optimizer, rate)
         images, labels = self.normalised(batch), self.normalised.here(batch.labels)

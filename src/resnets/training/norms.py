@@ -92,10 +92,7 @@ def synchronised(network: nn.Module) -> None:
 
 
 def _synced(norm: nn.BatchNorm2d) -> nn.Module:
-    debiased = isinstance(norm, DebiasedBatchNorm2d)
-    if norm.weight.is_cuda and not debiased:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
-    kind = SyncedDebiasedBatchNorm2d if debiased else SyncedBatchNorm2d
+    kind = SyncedDebiasedBatchNorm2d if isinstance(norm, DebiasedBatchNorm2d) else SyncedBatchNorm2d
     other = kind(norm.num_features, norm.eps, norm.momentum)
     other.weight, other.bias = norm.weight, norm.bias
     for name, buffer in norm.named_buffers():
@@ -103,9 +100,9 @@ def _synced(norm: nn.BatchNorm2d) -> nn.Module:
     return other
 
 
-def norms(network: nn.Module) -> Iterator[nn.Module]:
+def norms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
     """The batch norms of a network, synchronised or not."""
-    return (module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm))
+    return (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 @contextmanager

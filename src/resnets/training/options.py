@@ -65,6 +65,8 @@ class Options:
         for name in ("data", "init", "recipe", "exclude"):
             if document[name] is not None and Path(document[name]).exists():
                 document[name] = str(Path(document[name]).resolve())
+        if (teacher := document["settings"].get("teacher")) and Path(teacher).exists():
+            document["settings"] = {**document["settings"], "teacher": str(Path(teacher).resolve())}
         return document
 
     @classmethod

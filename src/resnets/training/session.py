@@ -17,8 +17,8 @@ from resnets.training.building import trainer as built
 from resnets.training.finding import drawn, find
 from resnets.training.interruptions import Stopped
 from resnets.training.keeping import Keeper
-from resnets.training.loop import Progress
 from resnets.training.options import Options
+from resnets.training.parts import Progress
 from resnets.training.plan import Plan, plan
 from resnets.training.progress import ProgressLine
 from resnets.training.run import Run
@@ -33,11 +33,11 @@ BY_RULE = ("precision", "compile", "freeze")  # fields of a recipe that "auto" l
 def start(options: Options) -> Path:
     """Plan a run, make its folder and train; the folder.
 
-    Under torchrun the first process chooses the folder and tells the others; started again after a process died, it goes
-    on in the folder of the same command.
+    Under torchrun the first process chooses the folder and tells the others; started again after a process died, or as one
+    joined, the same command goes on in its folder.
     """
     world = World()
-    if elastic.restarted() and (folder := world.told(elastic.folder(options) if world.first else None)):
+    if folder := world.told(elastic.folder(options) if world.first else None):
         return resume(folder, world=world)
     made = planned(options, world)
     if options.settings.get("learning_rate") == "find":

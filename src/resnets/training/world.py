@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 log = logging.getLogger("resnets")
 
@@ -36,6 +36,7 @@ class World:
             strategy="ddp" if size > 1 else "auto",
         )
         self.fabric.launch()
+        self.here = here if size > 1 else 1  # processes on this machine
         self.size, self.rank = self.fabric.world_size, self.fabric.global_rank
         self.control: Any = distributed.new_group(backend="gloo") if self.size > 1 else None
         if not self.first:
@@ -68,6 +69,14 @@ class World:
         tensor = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(tensor, group=self.control)
         return tensor.tolist()
+
+    def in_all(self, images: int) -> float | Tensor:
+        """How many images a batch has over all processes, at least 1; on their device, so that nobody waits for it."""
+        if self.control is None:
+            return images
+        total = torch.tensor(float(images), device=self.device)
+        distributed.all_reduce(total)
+        return total.clamp(min=1)
 
     def told(self, value: Any) -> Any:
         """What the first process says, on all."""
