@@ -4,7 +4,7 @@
 
 Each process has one thread, but for `threads`: one process with two. The hosts are two torchrun agents with loopback
 addresses of their own, 127.0.0.1 and 127.0.0.2, which meet at a rendezvous as two machines do. Each round has every way
-once, and its own ratios; the images are noise, in ten classes. The losses of one and two processes are compared step by step.
+once, and its own ratios; the images are noise, in ten classes. The losses of one and two processes are compared by step.
 """
 
 import argparse
