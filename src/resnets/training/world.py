@@ -15,6 +15,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import distributed, nn
 
+from resnets.errors import WorkFailed
+
 log = logging.getLogger("resnets")
 
 
@@ -62,11 +64,14 @@ class World:
         return self.fabric.device
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """The sums of each number over all processes."""
+        """The sums of each number over all processes. Raises WorkFailed where one of them has ended."""
         if self.control is None:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
-        distributed.all_reduce(tensor, group=self.control)
+        try:
+            distributed.all_reduce(tensor, group=self.control)
+        except RuntimeError as error:
+            raise WorkFailed(f"another process of this run has ended, its own message says why ({error})") from error
         return tensor.tolist()
 
     def told(self, value: Any) -> Any:
