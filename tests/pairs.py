@@ -6,6 +6,7 @@ give it. FOLDER/said.json has the exit statuses and what each process wrote, by 
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -99,7 +100,7 @@ def scenarios(root: Path) -> dict[str, dict]:
     said["alone"] = Attempt(root / "alone", [*TRAIN, *out, "--json"], processes=1).end()
     for name, command, folder in (("killed", TRAIN, "runs/digits-resnet8"), ("killed-out", [*TRAIN, *out], "run")):
         if name == "killed":  # what a command of this rendezvous left before
-            said["before"] = Attempt(root / name, TRAIN).end()
+            shutil.copytree(root / "whole" / "run", root / name / folder)
             folder += "-2"
         began = Attempt(root / name, command).once_saved(root / name / folder)
         said[f"{name} 1"] = began.signal(signal.SIGKILL, 1).end()

@@ -9,14 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+import halves
 import numpy as np
 import pytest
 import steps
+from halves import small
 
 from resnets.model import load
 from resnets.training import checkpoint
 from resnets.training.world import World
 
+__all__ = ["small"]
 STEPS = Path(steps.__file__)
 PAIRS = Path(__file__).with_name("pairs.py")
 CASES = {
@@ -91,6 +94,24 @@ def test_statistics_that_are_not_shared_are_the_first_processs(two):
 # Whole runs
 
 
+def test_a_command_that_torchrun_starts_again_goes_on_in_the_folder_it_marked_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"TORCHELASTIC_RUN_ID": "job", "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    finished = halves.whole(None)  # by another command of that rendezvous
+    halves.begun(None, 3)
+    other = halves.whole(None, seed=1)
+    (other / "torchrun.json").write_text('{"torchrun": "another job"}')
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    run = halves.whole(None)
+    assert [path.name for path in sorted((tmp_path / "runs").iterdir())] == [
+        f"digits-resnet8{end}" for end in ("", "-2", "-3")
+    ]
+    assert run.name == "digits-resnet8-2"
+    assert halves.same_bytes(run, finished)
+    assert [json.loads(line)["event"] for line in (run / "log.jsonl").read_text().splitlines()][0] == "resumed"
+
+
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """The folder of the runs of pairs.py, and what was said in them."""
@@ -108,6 +129,7 @@ def same(one, other):
         np.testing.assert_allclose(other.state[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_leave_one_run_and_the_first_one_speaks(pairs):
     root, said = pairs
     whole = said["whole"]
@@ -117,17 +139,18 @@ def test_two_processes_leave_one_run_and_the_first_one_speaks(pairs):
     assert "2 processes train together" in whole["err0"]
     assert {path.name for path in (root / "whole").iterdir()} == {"run", "out0", "out1", "err0", "err1"}
     rows = [json.loads(line) for line in (root / "whole" / "run" / "log.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows if row["event"] == "epoch"] == [1, 2, 3]
+    assert [row["epoch"] for row in rows if row["event"] == "epoch"] == [1, 2]
     same(root / "whole" / "run", root / "alone" / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "folder"), [("killed", "runs/digits-resnet8-2"), ("killed-out", "run")])
 def test_after_a_process_died_the_command_goes_on_in_its_folder(pairs, name, folder):
     root, said = pairs
     assert said[f"{name} 1"]["status"] == [1, -signal.SIGKILL]
     assert "another process of this run has ended" in said[f"{name} 1"]["err0"]
     assert said[f"{name} 2"]["status"] == [0, 0]
-    going_on = re.search(r"going on after step (\d+) of 66", said[f"{name} 2"]["err0"])
+    going_on = re.search(r"going on after step (\d+) of 44", said[f"{name} 2"]["err0"])
     assert going_on and int(going_on[1]) >= 6
     if name == "killed":
         assert {path.name for path in (root / name / "runs").iterdir()} == {"digits-resnet8", "digits-resnet8-2"}
@@ -135,6 +158,7 @@ def test_after_a_process_died_the_command_goes_on_in_its_folder(pairs, name, fol
     same(root / "whole" / "run", root / name / folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "before", "after"), [("fewer", 2, 1), ("more", 1, 2)])
 def test_a_run_goes_on_with_fewer_or_more_processes(pairs, name, before, after):
     root, said = pairs

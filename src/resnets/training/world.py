@@ -15,8 +15,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import distributed, nn
 
-from resnets.errors import WorkFailed
-
 log = logging.getLogger("resnets")
 
 
@@ -64,14 +62,11 @@ class World:
         return self.fabric.device
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """The sums of each number over all processes. Raises WorkFailed where one of them has ended."""
+        """The sums of each number over all processes."""
         if self.control is None:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
-        try:
-            distributed.all_reduce(tensor, group=self.control)
-        except RuntimeError as error:
-            raise WorkFailed(f"another process of this run has ended, its own message says why ({error})") from error
+        distributed.all_reduce(tensor, group=self.control)
         return tensor.tolist()
 
     def told(self, value: Any) -> Any:
@@ -95,6 +90,10 @@ class World:
         if self.control is not None:
             for buffer in network.buffers():
                 distributed.broadcast(buffer, src=0)
+
+    def lost(self, error: RuntimeError) -> bool:
+        """Whether it says that another process has ended: whatever message was under way breaks."""
+        return self.size > 1 and (isinstance(error, distributed.DistBackendError) or "/gloo/" in str(error))
 
     def leave(self) -> None:
         """Part from the others at the end."""
