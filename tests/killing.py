@@ -16,7 +16,8 @@ import torch
 import resnets.training.session
 from resnets.training import train_run
 
-OPTIONS = {"model": "resnet20", "epochs": 3, "batch_size": 32, "val": 0.2, "save_every": "3", "flip": "on"}
+OPTIONS = {"model": "resnet20", "epochs": 3, "batch_size": 32, "val": 0.2, "save_every": "3", "flip": "on",
+           "ema_decay": 0.99, "mixup": 0.2, "erasing": 0.3, "policy": "trivialaugment"}  # fmt: skip
 
 
 def attempt(out: Path, rename: int) -> None:

@@ -40,12 +40,14 @@ def doubled():
     """Within the block "resnet8" is a small network, and networks begin in float64."""
     single = building.initial
     building.initial = lambda made, seed: single(made, seed).double()
+    known = dict(architecture.NAMED)
     architecture.NAMED["resnet8"] = SMALL
     try:
         yield
     finally:
         building.initial = single
-        del architecture.NAMED["resnet8"]
+        architecture.NAMED.clear()
+        architecture.NAMED.update(known)
 
 
 def run(world: World, steps: int, settings: dict[str, Any]) -> dict[str, Any]:

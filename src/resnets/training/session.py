@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from resnets import machine
-from resnets.errors import Terminated
+from resnets.errors import Terminated, WorkFailed
 from resnets.files import write_bytes
 from resnets.training import checkpoint, elastic
 from resnets.training.building import trainer as built
@@ -150,6 +150,10 @@ def train(run: Run, made: Plan, world: World) -> Path:
         keeper.save()
         keeper.note("stopped", str(stopped))
         raise type(stopped)(f"{stopped}; resnets train --resume {run.folder} goes on") from None
+    except RuntimeError as error:
+        if not world.lost(error):
+            raise
+        raise WorkFailed(f"another process of this run has ended, and its own message says why ({error})") from error
     finally:
         keeper.close()
     keeper.finish()

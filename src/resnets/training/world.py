@@ -100,6 +100,10 @@ class World:
             for buffer in network.buffers():
                 distributed.broadcast(buffer, src=0)
 
+    def lost(self, error: RuntimeError) -> bool:
+        """Whether it says that another process has ended: whatever message was under way breaks."""
+        return self.size > 1 and (isinstance(error, distributed.DistBackendError) or "/gloo/" in str(error))
+
     def leave(self) -> None:
         """Part from the others at the end."""
         if self.control is not None:
