@@ -36,11 +36,11 @@ def mark(folder: Path) -> None:
 def folder(options: Options) -> Path | None:
     """The folder that this command trained in before it was started again; None where there is none, or it is finished.
 
-    The identity says that it is the same command: how often it was started, each process counts by itself.
+    Identity and options say that it is the same command: how often it was started, each process counts by itself.
     """
     if identity() is None:
         return None
-    return next((place for place in candidates(options) if _trains_in(place)), None)
+    return next((place for place in candidates(options) if _trains_in(place, options)), None)
 
 
 def candidates(options: Options) -> list[Path]:
@@ -51,10 +51,11 @@ def candidates(options: Options) -> list[Path]:
     return [mark.parent for mark in marks]
 
 
-def _trains_in(place: Path) -> bool:
+def _trains_in(place: Path, options: Options) -> bool:
     try:
         document = json.loads((place / MARK).read_text(encoding="utf-8"))
         run = Run.open(place)
     except (OSError, ValueError):
         return False
-    return document.get("torchrun") == identity() and not run.finished
+    same = run.document["options"] == json.loads(json.dumps(options.to_json()))
+    return same and document.get("torchrun") == identity() and not run.finished
