@@ -263,10 +263,17 @@ def test_a_crop_that_is_named_is_taken_at_any_size(crop, size):
 
 @pytest.mark.parametrize(
     ("flip", "mirrors", "flips"),
-    [("auto", True, True), ("auto", False, False), ("on", False, True), ("off", True, False)],
+    [
+        ("auto", True, True),
+        ("auto", False, False),
+        ("on", False, True),
+        ("off", True, False),
+        ("alternate", True, "alternate"),
+        ("alternate", False, False),
+    ],
 )
 def test_what_is_flipped(flip, mirrors, flips):
-    assert recipe("quick", {"flip": flip}).augmentation(32, mirrors).flip is flips
+    assert recipe("quick", {"flip": flip}).augmentation(32, mirrors).flip == flips
 
 
 def test_light_reaches_the_augmentation():

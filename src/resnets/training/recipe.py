@@ -65,7 +65,7 @@ class Recipe:
     crop_scale: tuple[float, float] = (0.08, 1.0)  # see Augmentation
     crop_padding: float = 0.125  # a share of the image's size: 4 pixels of 32
     crop_short_side: tuple[int, int] = (256, 480)
-    flip: Literal["auto", "on", "off", "alternate"] = "auto"  # on, but for data whose mirror images are something else
+    flip: Literal["auto", "on", "off", "alternate"] = "auto"  # auto and alternate spare digits, whose mirror images are none
     lighting: float = 0.0
     colour_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # of brightness, contrast, saturation, hue
     policy: Literal["none", "randaugment", "trivialaugment"] = "none"
@@ -149,12 +149,15 @@ class Recipe:
     def augmentation(self, size: int, mirrors: bool) -> Augmentation:
         """What training does to images of `size` pixels, of data that may be mirrored or not."""
         crop = self.crop if self.crop != "auto" else "padded" if size <= 64 else "resized"
+        flip = (
+            "alternate" if self.flip == "alternate" and mirrors else self.flip == "on" or (self.flip == "auto" and mirrors)
+        )
         return Augmentation(
             crop=crop,
             scale=self.crop_scale,
             padding=max(1, round(self.crop_padding * size)),
             short_side=self.crop_short_side,
-            flip="alternate" if self.flip == "alternate" else self.flip == "on" or (self.flip == "auto" and mirrors),
+            flip=flip,
             lighting=self.lighting,
             policy=self.policy,
             operations=self.policy_operations,
