@@ -27,7 +27,7 @@ TRAIN = [
     "--model",
     "resnet8",
     "--epochs",
-    "3",
+    "2",
     "--batch-size",
     "64",
     "--val",

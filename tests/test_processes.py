@@ -116,7 +116,7 @@ def test_a_command_that_torchrun_starts_again_goes_on_in_the_folder_it_marked_la
 def pairs(tmp_path_factory):
     """The folder of the runs of pairs.py, and what was said in them."""
     root = tmp_path_factory.mktemp("pairs")
-    status, _, said = ended(started([sys.executable, str(PAIRS), str(root)]))
+    status, _, said = ended(started([sys.executable, str(PAIRS), str(root)]), 300)
     assert status == 0, said
     return root, json.loads((root / "said.json").read_text())
 
