@@ -9,6 +9,7 @@ from resnets.training.schedule import learning_rate
 from resnets.training.shipped import changed, names, parse_setting, recipe
 
 SHIPPED = [
+    "fast",
     "finetune",
     "paper-cifar",
     "paper-imagenet",
@@ -61,7 +62,7 @@ def test_the_default_recipes_are_as_described(name):
 
 @pytest.mark.parametrize("name", ["quik", "", "Quick", "no/such", "quick/"])
 def test_an_unknown_name_lists_those_there_are(name):
-    with pytest.raises(ValueError, match="finetune, paper-cifar, paper-imagenet, quick"):
+    with pytest.raises(ValueError, match="fast, finetune, paper-cifar, paper-imagenet, quick"):
         recipe(name)
 
 

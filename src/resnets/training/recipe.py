@@ -157,7 +157,7 @@ class Recipe:
             scale=self.crop_scale,
             padding=max(1, round(self.crop_padding * size)),
             short_side=self.crop_short_side,
-            flip=flip,
+            flip=flips[self.flip],  # type: ignore[arg-type]  ("alternate" or a bool)
             lighting=self.lighting,
             policy=self.policy,
             operations=self.policy_operations,
