@@ -149,9 +149,7 @@ class Recipe:
     def augmentation(self, size: int, mirrors: bool) -> Augmentation:
         """What training does to images of `size` pixels, of data that may be mirrored or not."""
         crop = self.crop if self.crop != "auto" else "padded" if size <= 64 else "resized"
-        flip = (
-            "alternate" if self.flip == "alternate" and mirrors else self.flip == "on" or (self.flip == "auto" and mirrors)
-        )
+        flips = {"on": True, "off": False, "auto": mirrors, "alternate": mirrors and "alternate"}
         return Augmentation(
             crop=crop,
             scale=self.crop_scale,
