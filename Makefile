@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.train
 	$(BIN)/resnets demo
 
+# A process a core, each with one thread: files are shared out among them.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # With every other library there is: TensorFlow, Keras, transformers.
 test-slow: $(VENV)/.convert
