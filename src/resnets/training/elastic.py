@@ -1,7 +1,9 @@
-"""torchrun's restarts: the same command finds the folder that it trained in before a process died."""
+"""torchrun: its processes by their environment, and its restarts, which go on in the folder that the command had."""
 
+import io
 import json
 import os
+import sys
 from pathlib import Path
 
 from resnets.files import write_json
@@ -59,3 +61,14 @@ def _trains_in(place: Path, options: Options) -> bool:
         return False
     same = run.document["options"] == json.loads(json.dumps(options.to_json()))
     return same and document.get("torchrun") == identity() and not run.finished
+
+
+def is_first() -> bool:
+    """Whether this process writes and speaks, as its environment says before it has joined the others."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("RANK", 0)) == 0
+
+
+def quiet_unless_first() -> None:
+    """Standard output belongs to the first process."""
+    if not is_first():
+        sys.stdout = io.StringIO()

@@ -4,16 +4,16 @@ Fabric stands for devices and communication. What the processes have to agree on
 them is to stop) goes over a group of processors' own, so that a GPU never waits for it.
 """
 
-import io
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 log = logging.getLogger("resnets")
 
@@ -29,6 +29,8 @@ class World:
         size = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
         if gpu and here > torch.cuda.device_count():
             raise ValueError(f"{here} processes and {torch.cuda.device_count()} GPUs; --nproc-per-node takes one a GPU")
+        if size > 1:
+            meet("nccl" if gpu else "gloo", alone=size == here)
         self.fabric = Fabric(
             accelerator="cuda" if gpu else "cpu",
             devices=here if size > 1 else 1,
@@ -111,12 +113,13 @@ class World:
             distributed.destroy_process_group()
 
 
-def is_first() -> bool:
-    """Whether this process writes and speaks, as its environment says before it has joined the others."""
-    return "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("RANK", 0)) == 0
+def meet(backend: str, alone: bool) -> None:
+    """Join the other processes before Fabric would; it takes the group that is there. `alone`: they are of one machine.
 
-
-def quiet_unless_first() -> None:
-    """Standard output belongs to the first process."""
-    if not is_first():
-        sys.stdout = io.StringIO()
+    torchrun keeps one store for all its starts of a command, where PyTorch would find the addresses of processes that have
+    ended: each start has keys of its own. Machines count starts each for itself, so theirs can't tell starts apart.
+    """
+    store, rank, size = next(rendezvous("env://"))
+    if alone:
+        store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
