@@ -29,7 +29,8 @@ FLOOR = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room 
 NO_TORCH = [
     "architecture", "machine", "files", "errors", "metrics", "words", "graph", "complexity", "model", "summary", "terminal",
     "cli",
-    "data.order", "data.policies", "data.augmenting", "data.decode", "data.preprocessing", "data.dataset", "data.sources", "data.augmentation", "data.loader", "evaluation",
+    "data.order", "data.policies", "data.augmenting",
+    "data.decode", "data.preprocessing", "data.dataset", "data.sources", "data.augmentation", "data.loader", "evaluation",
     "prediction", "prediction.openvino.engine", "prediction.openvino.inputs", "prediction.predictor", "prediction.paths",
     "prediction.tables", "prediction.exported",
     "prediction.cluster", "prediction.connection", "prediction.node", "prediction.answers", "prediction.bulk",
