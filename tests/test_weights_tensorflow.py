@@ -517,7 +517,7 @@ def test_three_of_tensorflows_steps_at_a_stretch_and_back(tmp_path, name):
     """Without a new start, two of them from its own checkpoint; in float64, as 50 layers make much of every rounding."""
     spec, result = SPECS[name] | {"kind": "float64"}, tmp_path / "result.npz"
     found = ask("run", spec=spec, result=result, steps=[1, 2, 3], save={"0": tmp_path / "ckpt-0", "1": tmp_path / "ckpt-1"})
-    precise = 1e-8
+    precise = 1e-7  # 152 layers, three steps: 2e-8 between one thread and two
     fresh, net = (as_network(to_ours(read_bundle(tmp_path / f"ckpt-{seed}")).state) for seed in (0, 1))
     assert_close(evaluated(fresh, spec), found["logits 0"], "logits 0", precise)
     assert_step(fresh, spec, found, 1, precise)
