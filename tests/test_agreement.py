@@ -19,8 +19,8 @@ def images():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A ResNet-20 that hasn't seen enough to be sure of itself."""
-    return resnets.train("digits", model="resnet20", epochs=2, out=tmp_path_factory.mktemp("runs") / "digits")
+    """A ResNet-20 that is often right and not always sure of itself."""
+    return resnets.train("digits", model="resnet20", epochs=3, out=tmp_path_factory.mktemp("runs") / "digits")
 
 
 def logits(model, images, **settings):
