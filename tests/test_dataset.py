@@ -298,20 +298,21 @@ def test_images_that_are_neither_grey_nor_rgb_are_refused(tmp_path):
         open_dataset(put_idx(tmp_path, pixels=np.zeros((3, 3, 8, 8), np.uint8)))
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (idx_bytes(PIXELS)[:-1], "cut off"),
-        (idx_bytes(PIXELS)[:9], "cut off"),
-        (idx_bytes(PIXELS) + b"x", "too long"),
-        (gzip.compress(idx_bytes(PIXELS))[:-9], "damaged gzip"),
-        (gzip.compress(idx_bytes(PIXELS))[:-8] + bytes(8), "damaged gzip"),
-        (gzip.compress(idx_bytes(PIXELS))[:20] + bytes(20), "damaged gzip"),
-        (b"\0\0\x0d" + idx_bytes(PIXELS)[3:], "no IDX file of unsigned bytes"),
-        (b"", "no IDX file"),
-        (b"<html>", "no IDX file"),
-    ],
-)
+DAMAGED_IDX = {
+    "short pixels": (idx_bytes(PIXELS)[:-1], "cut off"),
+    "short header": (idx_bytes(PIXELS)[:9], "cut off"),
+    "a byte more": (idx_bytes(PIXELS) + b"x", "too long"),
+    "short gzip": (gzip.compress(idx_bytes(PIXELS))[:-9], "damaged gzip"),
+    "wrong checksum": (gzip.compress(idx_bytes(PIXELS))[:-8] + bytes(8), "damaged gzip"),
+    "zeros in gzip": (gzip.compress(idx_bytes(PIXELS))[:20] + bytes(20), "damaged gzip"),
+    "floats": (b"\0\0\x0d" + idx_bytes(PIXELS)[3:], "no IDX file of unsigned bytes"),
+    "empty": (b"", "no IDX file"),
+    "a page": (b"<html>", "no IDX file"),
+}
+
+
+# Named, for gzip writes the second into its header: a name made of the bytes would differ between processes.
+@pytest.mark.parametrize(("content", "said"), DAMAGED_IDX.values(), ids=DAMAGED_IDX)
 def test_a_damaged_idx_file_is_named(tmp_path, content, said):
     path = put_idx(tmp_path) / "train-images-idx3-ubyte"
     path.write_bytes(content)
