@@ -6,26 +6,78 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
 
 from resnets.networks import DebiasedBatchNorm2d
 
 
-class SumOfAll(torch.autograd.Function):
-    """The sum of a tensor over all processes; its gradient is the sum of theirs, as each process's loss depends on it."""
+class SyncedNorm(torch.autograd.Function):
+    """The normalisation itself: one pass over the images for the statistics, one for the result; backwards as many.
+
+    A message each way. PyTorch's kernels give each process's own mean and variance, and the two sums of the backward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        """The sum, the same on all."""
-        total = tensor.clone()
-        distributed.all_reduce(total)
-        return total
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images [batch, channels, height, width] normalised; mean and variance [channels] of all, how many values had."""
+        mean, variance, count = synced_statistics(x)
+        inverse = torch.rsqrt(variance + eps)
+        scale = inverse * weight
+        ctx.save_for_backward(x, weight, mean, inverse, count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return torch.addcmul(channels(bias - mean * scale, x), x, channels(scale, x)), mean, variance, count
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """The sum of the gradients."""
-        total = gradients[0].clone()
-        distributed.all_reduce(total)
-        return total
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        """Of the images, by everyone's sums; of weight and bias by this process's own, as those of any other parameter."""
+        x, weight, mean, inverse, count = ctx.saved_tensors
+        dy = gradients[0]
+        of_weight = of_bias = torch.zeros_like(mean)
+        if len(x):
+            _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+                wide(dy), wide(x), weight, None, None, mean, inverse, True, 0.0, [False, True, True]
+            )
+        means = of_all(torch.cat([of_weight, of_bias]).double()) / count.clamp(min=1)
+        dot, total = means.to(mean.dtype).chunk(2)
+        scale = inverse * weight
+        slope = -scale * inverse * dot
+        along = torch.addcmul(channels(-scale * total - slope * mean, x), x, channels(slope, x))
+        return along.addcmul_(dy, channels(scale, x)), of_weight, of_bias, None
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least, where statistics are computed."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def channels(values: Tensor, x: Tensor) -> Tensor:
+    """[channels] → [1, channels, 1, 1] in the images' type."""
+    return values.view(1, -1, 1, 1).to(x.dtype)
+
+
+def of_all(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, in its place."""
+    distributed.all_reduce(tensor)
+    return tensor
+
+
+def synced_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance of each channel [channels] and the number of values [1], over all processes.
+
+    Each process's mean and variance are combined in float64, in one message.
+    """
+    x = wide(x)
+    values = x.shape[0] * x.shape[2] * x.shape[3]
+    if values:
+        mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
+    else:
+        mean = variance = x.new_zeros(x.shape[1])
+    mean, variance = mean.double(), variance.double()
+    count = mean.new_full((1,), values)
+    sums = of_all(torch.cat([count, mean * values, (variance + mean.square()) * values]))
+    count, (mean, square) = sums[:1], (sums[1:] / sums[0].clamp(min=1)).chunk(2)
+    return mean.to(x.dtype), (square - mean.square()).clamp(min=0).to(x.dtype), count
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -37,12 +89,10 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """[batch, channels, height, width] of this process → the same, by everyone's mean and variance."""
         if not self.training:
             return super().forward(input)
-        mean, variance, count = synced_statistics(input if input.dtype == torch.float64 else input.float())
+        output, mean, variance, count = SyncedNorm.apply(input, self.weight, self.bias, self.eps)
         with torch.no_grad():
-            self._follow(mean.detach(), variance.detach(), count)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        shift = self.bias - mean * scale
-        return torch.addcmul(shift.view(1, -1, 1, 1).to(input.dtype), input, scale.view(1, -1, 1, 1).to(input.dtype))
+            self._follow(mean, variance, count)
+        return output
 
     def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """Move the running averages: towards the unbiased variance, or as TensorFlow's zero-debiased ones do."""
@@ -64,23 +114,6 @@ class SyncedDebiasedBatchNorm2d(SyncedBatchNorm2d):
     """The same with TensorFlow's averages, see `DebiasedBatchNorm2d`."""
 
     debias = True
-
-
-def synced_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and biased variance of each channel [channels] and the number of values, over all processes, differentiable.
-
-    Each process's mean and variance are combined in float64, in one message.
-    """
-    values = x.shape[0] * x.shape[2] * x.shape[3]
-    if values:
-        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-    else:  # a zero that still has a gradient, since everyone's backward pass sends the same messages
-        mean = variance = x.sum((0, 2, 3))
-    mean, variance = mean.double(), variance.double()
-    count = mean.new_full((1,), values)
-    sums = SumOfAll.apply(torch.cat([count, mean * values, (variance + mean.square()) * values]))
-    count, (mean, square) = sums[:1].detach(), (sums[1:] / sums[0].detach().clamp(min=1)).chunk(2)
-    return mean.to(x.dtype), (square - mean.square()).clamp(min=0).to(x.dtype), count
 
 
 def synchronised(network: nn.Module) -> None:

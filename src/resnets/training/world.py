@@ -7,15 +7,22 @@ them is to stop) goes over a group of processors' own, so that a GPU never waits
 import logging
 import os
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
 log = logging.getLogger("resnets")
+
+# DDP doesn't send buffers at each step, `World.same_buffers` does when it's needed: newer versions of PyTorch name it otherwise
+NAMES = ("forward_sync_buffers", "broadcast_buffers")
+OWN_BUFFERS: dict[str, Any] = {next(name for name in NAMES if name in signature(DistributedDataParallel).parameters): False}
 
 
 class World:
@@ -35,7 +42,7 @@ class World:
             accelerator="cuda" if gpu else "cpu",
             devices=here if size > 1 else 1,
             num_nodes=max(1, size // here) if size > 1 else 1,
-            strategy="ddp" if size > 1 else "auto",
+            strategy=DDPStrategy(**OWN_BUFFERS) if size > 1 else "auto",
         )
         self.fabric.launch()
         self.here = here if size > 1 else 1  # processes on this machine
