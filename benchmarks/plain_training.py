@@ -1,7 +1,8 @@
 """How others train, for `time_to_accuracy.py`: the script that most people write, and the same with good settings.
 
-Both train our ResNet-20 module, so that the arithmetic is the same. Each is a function of (images, epochs, seed, threads) to
-a `Curve`: after each epoch, the seconds of training so far, evaluation not counted, and the top-1 on the test images.
+Both train our ResNet-20 module, so that the arithmetic is the same. Each is a function of (images, epochs, until, seed,
+threads) to a `Curve`: after each epoch, the seconds of training so far, evaluation not counted, and the top-1 on the test
+images. The epoch that reaches `until` is the last one trained, with the schedule of all.
 """
 
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ class Photos(Dataset):
         return self.transform(Image.fromarray(self.pixels[index])), int(self.labels[index])
 
 
-def plain(images: Images, epochs: int, seed: int, threads: int) -> Curve:
+def plain(images: Images, epochs: int, until: float, seed: int, threads: int) -> Curve:
     """Float32; Dataset, DataLoader and torchvision's transforms; SGD whose rate drops at 50% and 75% of the epochs."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -77,11 +78,13 @@ def plain(images: Images, epochs: int, seed: int, threads: int) -> Curve:
         scheduler.step()
         with stopped(watch) as seconds:
             points.append(Point(seconds, top1(model, images)))
-    settings = f"DataLoader with {threads} workers, steps at 50% and 75%"
-    return Curve(points, settings, "float32", epochs * len(images.train))
+        if points[-1].top1 >= until:
+            break
+    settings = f"DataLoader with {threads} workers, steps at 50% and 75% of {epochs} epochs"
+    return Curve(points, settings, "float32", len(points) * len(images.train))
 
 
-def good(images: Images, epochs: int, seed: int, threads: int, compiled: bool) -> Curve:
+def good(images: Images, epochs: int, until: float, seed: int, threads: int, compiled: bool) -> Curve:
     """What people know to be faster, in one loop: bf16 where it is native, channels last, torch.compile where wanted,
     images kept as a uint8 tensor and augmented a batch at a time, memory kept, cosine after a warm-up, Nesterov's momentum,
     smoothed labels, no weight decay on norms and biases, a smaller shift."""
@@ -110,8 +113,10 @@ def good(images: Images, epochs: int, seed: int, threads: int, compiled: bool) -
             rate.step()
         with stopped(watch) as seconds:
             points.append(Point(seconds, top1(model, images)))
+        if points[-1].top1 >= until:
+            break
     settings = "channels last, " + "torch.compile, " * compiled + "uint8 tensor, cosine, Nesterov, smoothed labels"
-    return Curve(points, settings, "bf16" if bf16 else "float32", epochs * steps * BATCH)
+    return Curve(points, settings, "bf16" if bf16 else "float32", len(points) * steps * BATCH)
 
 
 def groups(model: nn.Module) -> list[dict[str, Any]]:

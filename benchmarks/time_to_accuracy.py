@@ -1,6 +1,6 @@
 """Training: seconds to an accuracy beside two scripts of others, and our loop beside a bare one.
 
-    python benchmarks/time_to_accuracy.py [DATA] [--quick] [--keep DIR] [--seeds 1] [--recipe quick] [--json] [--out FILE]
+    python benchmarks/time_to_accuracy.py [DATA] [--quick] [--keep DIR] [--seeds 1] [--recipe fast] [--json] [--out FILE]
 
 It needs `pip install ".[dev]"`. DATA is the folder of Fashion-MNIST's four IDX files; without it, and with `--quick`, there
 is `step_vs_bare_loop` alone, on images without sense. ResNet-20, the same module in all:
@@ -101,8 +101,8 @@ def run(way: str, seed: int, options: argparse.Namespace) -> Curve:
             return ours(options.data, settings, seed, options.threads, options.images, Path(place) / "run")
     images = training_data.read(options.data, options.images)
     if way == "plain":
-        return plain(images, options.plain_epochs, seed, options.threads)
-    return good(images, options.good_epochs, seed, options.threads, compiles(options))
+        return plain(images, options.plain_epochs, options.until, seed, options.threads)
+    return good(images, options.good_epochs, options.until, seed, options.threads, compiles(options))
 
 
 def our_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -119,8 +119,8 @@ def compiles(options: argparse.Namespace) -> bool:
 def asked(way: str, options: argparse.Namespace) -> dict[str, Any]:
     """All that a run of a way depends on, beside the seed."""
     own: dict[str, Any] = {
-        "plain": {"epochs": options.plain_epochs},
-        "good": {"epochs": options.good_epochs, "compile": compiles(options)},
+        "plain": {"epochs": options.plain_epochs, "until": options.until},
+        "good": {"epochs": options.good_epochs, "until": options.until, "compile": compiles(options)},
         "ours": our_settings(options),
     }[way]
     return {**own, "threads": options.threads, "images": options.images, "processor": machine.processor()[0]}
@@ -201,11 +201,14 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="results of finished runs, which aren't run again")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each way (1)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which to run")
-    parser.add_argument("--recipe", default="quick", help="ours: a recipe's name or TOML file (quick)")
+    parser.add_argument("--recipe", default="fast", help="ours: a recipe's name or TOML file (fast)")
     parser.add_argument("--epochs", type=float, help="ours: in place of the recipe's own")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="ours: a field of the recipe")
-    parser.add_argument("--plain-epochs", type=int, default=30, help="plain's length (30)")
+    parser.add_argument("--plain-epochs", type=int, default=20, help="plain's length (20)")
     parser.add_argument("--good-epochs", type=int, default=16, help="good's length (16)")
+    parser.add_argument(
+        "--until", type=float, default=max(TARGETS), metavar="TOP1", help="plain and good end once there (0.95)"
+    )
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="good: auto, where there is a c++")
     parser.add_argument("--threads", type=int, default=machine.cores(), help="of arithmetic, and that load (one a core)")
     parser.add_argument("--images", type=int, help="the first so many of each split alone, to try the benchmark")

@@ -109,6 +109,11 @@ def scenarios(root: Path) -> dict[str, dict]:
         began = Attempt(root / name, [*TRAIN, *out], before).once_saved(root / name / "run")
         said[f"{name} 1"] = began.signal(signal.SIGTERM, before - 1).end()
         said[f"{name} 2"] = Attempt(root / name, ["train", "--resume", "run", "--json"], after).end()
+    said["refused"] = Attempt(root / "killed-out", [*TRAIN, *out]).end()  # a folder that isn't empty
+    said["unlike"] = (
+        Attempt(root / "stopped", [*TRAIN, *out]).once_saved(root / "stopped" / "run").signal(signal.SIGTERM, 0).end()
+    )
+    said["unlike"] = Attempt(root / "stopped", ["train", "--resume", "run", "--epochs", "3"]).end()
     return said
 
 

@@ -124,6 +124,16 @@ def test_features_are_computed_once_and_kept_for_a_resume(start, tmp_path, monke
     assert same_bytes(out, damaged.parent)
 
 
+@pytest.mark.parametrize("changes", [{"views": 3}, {"seed": 1}, {"crop_padding": 0.25}])
+def test_features_of_other_views_are_computed_anew(start, tmp_path, changes):
+    options = {"init": start, "freeze": "backbone", "recipe": "finetune", "views": 2, "epochs": 1}
+    out = begun(tmp_path / "run", 3, **options)
+    for path in checkpoint.there(out):  # the features alone are left
+        path.unlink()
+    train_run(resume=out, allow_change=True, **changes)
+    assert same_bytes(out, whole(tmp_path / "other", **options | changes))
+
+
 def test_a_head_learns_from_the_images_that_the_loader_shows(start):
     options = {"init": start, "recipe": "finetune", "freeze": "backbone", "views": 1, "batch_size": 16}
     made = trainer(**options)

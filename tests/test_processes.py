@@ -101,7 +101,8 @@ def test_a_command_that_torchrun_starts_again_goes_on_in_the_folder_it_marked_la
     finished = halves.whole(None)  # by another command of that rendezvous
     halves.begun(None, 3)
     other = halves.whole(None, seed=1)
-    (other / "torchrun.json").write_text('{"torchrun": "another job"}')
+    document = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**document, "torchrun": "another job"}))
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     run = halves.whole(None)
     assert [path.name for path in sorted((tmp_path / "runs").iterdir())] == [
@@ -167,6 +168,17 @@ def test_a_run_goes_on_with_fewer_or_more_processes(pairs, name, before, after):
     assert said[f"{name} 2"]["status"] == [0] * after
     assert json.loads(said[f"{name} 2"]["out0"])["run"] == "run"
     same(root / "alone" / "run", root / name / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "refusal"), [("refused", "run isn't empty"), ("unlike", "recipe epochs was 2.0 and is now 3.0")]
+)
+def test_a_refusal_is_said_once(pairs, name, refusal):
+    _, said = pairs
+    assert said[name]["status"] == [2, 1]
+    assert [line for line in said[name]["err0"].splitlines() if refusal in line]
+    assert said[name]["err1"] == said[name]["out0"] == said[name]["out1"] == ""
 
 
 @pytest.mark.slow

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from halves import SETTINGS, broken, same_bytes, small, whole
+from halves import SETTINGS, begun, broken, same_bytes, small, whole
 from tiny import HOW, pictures, tiny
 
 import resnets
 from resnets.data.preprocessing import crop, normalise
 from resnets.model import load
-from resnets.training import building
+from resnets.training import building, train_run
 from resnets.training.loop import Progress
 from resnets.training.losses import Targets, distilled, loss
 from resnets.training.options import Options
@@ -126,6 +126,17 @@ def test_a_student_comes_to_answer_as_its_teacher(digits):
     losses = [row["train_loss"] for event, row in made.fit(Progress()) if event == "epoch"]
     assert losses[-1] < losses[0]
     assert made.parts.teacher.network.training is False
+
+
+def test_a_run_goes_on_with_the_teacher_it_began_with(digits, tmp_path):
+    teacher = tmp_path / "teacher.safetensors"
+    teacher.write_bytes(digits.read_bytes())
+    out = begun(tmp_path / "run", 3, teacher=str(teacher))
+    changed = load(teacher)
+    state = {**changed.state, "fc.bias": changed.state["fc.bias"] + 1}
+    replace(changed, state=state).save(teacher)
+    with pytest.raises(ValueError, match=r"its teacher was model [0-9a-f]{12} and is now model"):
+        train_run(resume=out)
 
 
 def test_a_taught_run_that_is_killed_ends_with_the_same_bytes(digits, tmp_path):

@@ -118,9 +118,12 @@ def test_the_ways_of_others_learn(way, threads, monkeypatch):
     pixels = (np.random.default_rng(0).integers(0, 128, (128, 8, 8)) + 127 * labels[:, None, None]).astype(np.uint8)
     images = training_data.Images(pixels, labels, pixels[:32], labels[:32])
     more = (False,) if way == "good" else ()
-    curve = getattr(plain_training, way)(images, 6, 0, threads, *more)
+    curve = getattr(plain_training, way)(images, 6, 2.0, 0, threads, *more)
     assert len(curve.points) == 6 and curve.points[-1].top1 == 1 and curve.images == 6 * 128
     assert all(one.seconds < other.seconds for one, other in pairwise(curve.points))
+    shorter = getattr(plain_training, way)(images, 6, 1.0, 0, threads, *more)
+    assert len(shorter.points) <= 6 and shorter.images == len(shorter.points) * 128
+    assert [point.top1 == 1 for point in shorter.points] == [*[False] * (len(shorter.points) - 1), True]
 
 
 def rows(way, *seconds):
@@ -150,6 +153,6 @@ def test_a_kept_result_is_taken_again_unless_it_was_asked_for_otherwise(tmp_path
 
 def test_the_changes_of_the_recipe_reach_the_run():
     options = time_to_accuracy.options_of(["x", "--set", "ema_decay=0.99", "--set", "flip=off", "--epochs", "3"])
-    wanted = {"recipe": "quick", "ema_decay": 0.99, "flip": "off", "epochs": 3.0}
+    wanted = {"recipe": "fast", "ema_decay": 0.99, "flip": "off", "epochs": 3.0}
     assert time_to_accuracy.our_settings(options) == wanted
     assert time_to_accuracy.asked("ours", options).items() >= wanted.items()

@@ -65,7 +65,8 @@ def _refuse(error: Exception, status: int, debug: bool) -> int:
     said = str(error)
     if isinstance(error, OSError) and error.strerror:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    print(f"resnets: {said}", file=sys.stderr)
+    if said:  # one of several processes leaves the word to the others
+        print(f"resnets: {said}", file=sys.stderr)
     return status
 
 

@@ -16,6 +16,10 @@ class Terminated(WorkFailed):
     """The work was asked to end (SIGTERM), and what was done is saved: exit status 0."""
 
 
+class Lost(WorkFailed):
+    """Another process that worked on it has ended, and its own message says why."""
+
+
 class MissingExtra(ImportError):
     """A library of one of the extras is needed and not installed."""
 

@@ -6,11 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from resnets.files import write_json
 from resnets.training.options import Options
-from resnets.training.run import Run
-
-MARK = "torchrun.json"
+from resnets.training.run import SETTINGS, Run
 
 
 def identity() -> str | None:
@@ -29,12 +26,6 @@ def identity() -> str | None:
     return f"none-{parent}-{began}"
 
 
-def mark(folder: Path) -> None:
-    """Note in a run's folder which command of torchrun trains in it."""
-    if name := identity():
-        write_json(folder / MARK, {"torchrun": name})
-
-
 def folder(options: Options) -> Path | None:
     """The folder that this command trained in before it was started again; None where there is none, or it is finished.
 
@@ -49,18 +40,17 @@ def candidates(options: Options) -> list[Path]:
     """Folders that a run of these options may have, the last one made first: a rendezvous may have served a run before."""
     if options.out is not None:
         return [Path(options.out)]
-    marks = sorted(Path("runs").glob(f"*/{MARK}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [mark.parent for mark in marks]
+    found = sorted(Path("runs").glob(f"*/{SETTINGS}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [path.parent for path in found]
 
 
 def _trains_in(place: Path, options: Options) -> bool:
     try:
-        document = json.loads((place / MARK).read_text(encoding="utf-8"))
         run = Run.open(place)
-    except (OSError, ValueError):
+    except ValueError:
         return False
     same = run.document["options"] == json.loads(json.dumps(options.to_json()))
-    return same and document.get("torchrun") == identity() and not run.finished
+    return same and run.document.get("torchrun") == identity() and not run.finished
 
 
 def is_first() -> bool:

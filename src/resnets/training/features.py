@@ -3,8 +3,9 @@
 Each image is seen in so many views, the augmentations of as many epochs; epoch e learns from view e modulo their number.
 """
 
+import json
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +55,18 @@ def computed(
     network: ResNet, made: Plan, loaders: tuple[Loader, Loader], world: World, folder: Path | None
 ) -> tuple[FeatureLoader, FeatureLoader]:
     """Loaders of features in the place of loaders of images, computed or, where the run's folder has them, read."""
-    found = None if folder is None else read(folder / FEATURES)
+    training, measuring = loaders
+    views = made.recipe.views if training.augmentation and not training.augmentation.still else 1
+    of = origin(made, training, views)
+    found = None if folder is None else read(folder / FEATURES, of)
     if found is None:
-        training, measuring = loaders
         found = {}
-        views = range(made.recipe.views if training.augmentation and not training.augmentation.still else 1)
-        log.info("features of %d images are computed once, in %d views", len(training.samples), len(views))
-        each = [table(network, training, view, made, world) for view in views]
+        log.info("features of %d images are computed once, in %d views", len(training.samples), views)
+        each = [table(network, training, view, made, world) for view in range(views)]
         found["train"], found["train_readable"] = np.stack([rows for rows, _ in each]), each[0][1]
         found["val"], found["val_readable"] = table(network, measuring, 0, made, world)
         if folder is not None and world.first:
-            write_tensors(folder / FEATURES, found, {})
-    training, measuring = loaders
+            write_tensors(folder / FEATURES, found, of)
     return (
         FeatureLoader(training, found["train"], found["train_readable"].astype(bool)),
         FeatureLoader(measuring, found["val"][None], found["val_readable"].astype(bool)),
@@ -92,10 +93,23 @@ def table(network: ResNet, loader: Loader, epoch: int, made: Plan, world: World)
     return rows, readable
 
 
-def read(path: Path) -> dict[str, np.ndarray] | None:
-    """Features that a run computed before it was stopped; None where there are none that are whole."""
+def origin(made: Plan, training: Loader, views: int) -> dict[str, str]:
+    """All that features depend on, as the header of their file."""
+    of = {
+        "network": made.name, "start": made.start.source if made.start else "none", "preprocessing": made.how.to_json(),
+        "precision": made.recipe.precision, "seed": training.seed, "views": views,
+        "augmentation": str(training.augmentation), "train": made.fingerprint,
+        "val": made.data.fingerprint(made.division.val),
+    }  # fmt: skip
+    return {"of": json.dumps(of, sort_keys=True)}
+
+
+def read(path: Path, of: Mapping[str, str]) -> dict[str, np.ndarray] | None:
+    """Features that a run computed before it was stopped; None where there are none that are whole and of the same."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
+            if file.metadata() != of:
+                return None
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError):
         return None

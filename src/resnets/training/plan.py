@@ -16,7 +16,7 @@ from resnets.data.loader import Samples
 from resnets.data.preprocessing import Preprocessing, crop
 from resnets.errors import WorkFailed
 from resnets.graph import weight_shapes
-from resnets.model import NOT_OURS, Model, load
+from resnets.model import NOT_OURS, Model, hash_of, load
 from resnets.training.options import Options
 from resnets.training.recipe import Recipe
 from resnets.training.settling import settled
@@ -177,7 +177,8 @@ def _network(options: Options, look: Look, classes: tuple[str, ...]) -> tuple[Ar
     if options.init != "auto":
         size = net.natural_input
         how = replace(PREPROCESSING, size=size, crop=1.0 if size <= SMALL else PREPROCESSING.crop)
-        start = Start(read_weights(options.init), Path(options.init).name, how)
+        state = read_weights(options.init)
+        start = Start(state, f"{Path(options.init).name} {hash_of(state)[:12]}", how)
         first = next((array for name, array in start.state.items() if name in ("conv1.weight", "conv1.0.weight")), None)
         return _fitting(net if first is None else replace(net, channels=first.shape[1]), start)
     if look.side <= SMALL or net.stem == "cifar":

@@ -47,8 +47,13 @@ class Run:
         self._purge: int | None = None  # and the first one that it takes the place of, where there were others
 
     @classmethod
-    def create(cls, options: Options, data_name: str, model_name: str, decided: Mapping[str, Any]) -> "Run":
-        """A new folder: `options.out`, refused if it isn't empty, else runs/<data>-<model>, then -2, …"""
+    def create(
+        cls, options: Options, data_name: str, model_name: str, decided: Mapping[str, Any], command: str | None = None
+    ) -> "Run":
+        """A new folder: `options.out`, refused if it isn't empty, else runs/<data>-<model>, then -2, …
+
+        `command` is the identity of torchrun's command, by which its restarts know the folder.
+        """
         if options.out is not None:
             folder = Path(options.out)
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -56,7 +61,8 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         else:
             folder = _next_free(Path("runs") / f"{data_name}-{model_name}")
-        run = cls(folder, {"options": options.to_json(), "decided": dict(decided), "finished": False})
+        restarts = {} if command is None else {"torchrun": command}
+        run = cls(folder, {"options": options.to_json(), "decided": dict(decided), "finished": False, **restarts})
         write_json(folder / SETTINGS, run.document)
         return run
 

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from resnets import machine
-from resnets.errors import Terminated, WorkFailed
+from resnets.errors import Terminated
 from resnets.files import write_bytes
+from resnets.model import load
 from resnets.training import checkpoint, elastic
 from resnets.training.building import trainer as built
 from resnets.training.finding import drawn, find
@@ -37,29 +38,28 @@ def start(options: Options) -> Path:
     joined, the same command goes on in its folder.
     """
     world = World()
-    if folder := world.told(elastic.folder(options) if world.first else None):
-        return resume(folder, world=world)
-    made = planned(options, world)
+    with world.together():
+        if folder := world.told(elastic.folder(options) if world.first else None):
+            return gone_on(folder, {}, False, world)
+        return begun(options, world)
+
+
+def begun(options: Options, world: World) -> Path:
+    """A new run, trained."""
+    with world.in_turn():
+        made = plan(options)
     if options.settings.get("learning_rate") == "find":
         made, curve = tried(made, options, world)
     else:
         curve = ()
     folder = None
     if world.first:
-        run = Run.create(options, made.data.name, made.name, decided(made))
-        elastic.mark(run.folder)
+        run = Run.create(options, made.data.name, made.name, decided(made), elastic.identity())
         folder = run.folder
         if curve:
             run.note("range test", f"learning rate {made.recipe.learning_rate:g}", curve=curve)
             write_bytes(run.folder / RANGE, drawn(curve, made.recipe.learning_rate).encode())
     return train(Run.open(world.told(folder)), made, world)
-
-
-def planned(options: Options, world: World) -> Plan:
-    """The plan, made by the first process before the others, so that what it fetches is there for all."""
-    made = plan(options) if world.first else None
-    world.told(None)
-    return made or plan(options)
 
 
 def tried(made: Plan, options: Options, world: World) -> tuple[Plan, Any]:
@@ -76,37 +76,49 @@ def decided(made: Plan) -> dict[str, Any]:
         "recipe": made.recipe.to_json(),
         "preprocessing": made.how.to_json(),
         "data": made.fingerprint,
+        **({"teacher": f"model {load(made.recipe.teacher).sha256[:12]}"} if made.recipe.teacher else {}),
     }
 
 
-def resume(
-    folder: Path, given: Mapping[str, Any] | None = None, allow_change: bool = False, world: World | None = None
-) -> Path:
+def resume(folder: Path, given: Mapping[str, Any] | None = None, allow_change: bool = False) -> Path:
     """Go on with a run: from its checkpoint, or from step 0 where there is none yet; a finished one is left as it is.
 
     `given` are options and fields of the recipe that are to be others than the run's own. Raises ValueError, with the
     difference, where these, data or weights have changed since it began, unless `allow_change`; it is recorded then.
     """
-    run = Run.open(folder)
-    if run.finished:
-        log.info("%s is finished", folder)
-        return folder
-    world = world or World()
-    options = run.options.with_changes(given or {})
+    world = World()
+    with world.together():
+        return gone_on(folder, given or {}, allow_change, world)
+
+
+def gone_on(folder: Path, given: Mapping[str, Any], allow_change: bool, world: World) -> Path:
+    """An earlier run, trained to its end."""
+    with world.in_turn():
+        run = Run.open(folder)
+        if run.finished:
+            log.info("%s is finished", folder)
+            return folder
+        made = planned_again(run, given, allow_change, world.first)
+    return train(run, made, world)
+
+
+def planned_again(run: Run, given: Mapping[str, Any], allow_change: bool, writes: bool) -> Plan:
+    """The plan of a run that goes on, held to what was decided when it began."""
+    options = run.options.with_changes(given)
     before = run.document["decided"]
     rules = [name for name in BY_RULE if options.settings.get(name, "auto") == "auto"]
     kept = {name: before["recipe"][name] for name in rules if name in before["recipe"]}
     if options.settings.get("learning_rate") == "find":
         kept["learning_rate"] = before["recipe"]["learning_rate"]
-    made = planned(replace(options, settings={**options.settings, **kept}), world)
+    made = plan(replace(options, settings={**options.settings, **kept}))
     after = decided(made)
     if said := differences(before, after):
         if not allow_change:
-            raise ValueError(f"{folder} can't go on as it began: {said}; --allow-change goes on all the same")
-        log.warning("%s goes on otherwise than it began: %s", folder, said)
-        if world.first:
+            raise ValueError(f"{run.folder} can't go on as it began: {said}; --allow-change goes on all the same")
+        log.warning("%s goes on otherwise than it began: %s", run.folder, said)
+        if writes:
             run.change(options, after, said)
-    return train(run, made, world)
+    return made
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -150,10 +162,6 @@ def train(run: Run, made: Plan, world: World) -> Path:
         keeper.save()
         keeper.note("stopped", str(stopped))
         raise type(stopped)(f"{stopped}; resnets train --resume {run.folder} goes on") from None
-    except RuntimeError as error:
-        if not world.lost(error):
-            raise
-        raise WorkFailed(f"another process of this run has ended, and its own message says why ({error})") from error
     finally:
         keeper.close()
     keeper.finish()

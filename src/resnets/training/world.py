@@ -6,7 +6,8 @@ them is to stop) goes over a group of processors' own, so that a GPU never waits
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -18,9 +19,11 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from resnets.errors import Lost
+
 log = logging.getLogger("resnets")
 
-# DDP doesn't send buffers at each step, `World.same_buffers` does when it's needed: newer versions of PyTorch name it otherwise
+# `World.same_buffers` sends them when it's needed, DDP never; newer versions of PyTorch have another name for that option
 NAMES = ("forward_sync_buffers", "broadcast_buffers")
 OWN_BUFFERS: dict[str, Any] = {next(name for name in NAMES if name in signature(DistributedDataParallel).parameters): False}
 
@@ -109,9 +112,27 @@ class World:
             for buffer in network.buffers():
                 distributed.broadcast(buffer, src=0)
 
-    def lost(self, error: RuntimeError) -> bool:
-        """Whether it says that another process has ended: whatever message was under way breaks."""
-        return self.size > 1 and (isinstance(error, distributed.DistBackendError) or "/gloo/" in str(error))
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first process goes through the block before all others: what it makes is there, and what it refuses is said
+        once."""
+        if not self.first:
+            self.told(None)
+        yield
+        if self.first:
+            self.told(None)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within the block a process that has ended is known as `Lost`: whatever message was under way breaks."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not (isinstance(error, distributed.DistBackendError) or "/gloo/" in str(error)):
+                raise
+            log.debug("%s", error)
+            said = "another process of this run has ended, and its own message says why"
+            raise Lost(said if self.first else "") from error
 
     def leave(self) -> None:
         """Part from the others at the end."""
