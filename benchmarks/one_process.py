@@ -14,7 +14,7 @@ from resnets.training.building import trainer
 from resnets.training.options import Options
 from resnets.training.parts import Progress
 from resnets.training.plan import plan
-from resnets.training.world import World
+from resnets.training.processes.world import World
 
 UNTIMED = 5  # steps, in which the loader fills up and memory settles
 LEAST = 4.0  # seconds of the timed stretch

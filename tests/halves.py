@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from resnets import architecture
-from resnets.training import checkpoint, train_run
+from resnets.training import train_run
+from resnets.training.folder import checkpoint
 
 SETTINGS = {"model": "resnet8", "init": "none", "epochs": 2, "batch_size": 128, "val": 0.2, "save_every": "1"}
 

@@ -18,7 +18,8 @@ import torch
 
 import resnets.training.session
 from resnets import architecture, cli
-from resnets.training import building, checkpoint
+from resnets.training import building
+from resnets.training.folder import checkpoint
 from resnets.training.normalised import Normalised
 
 TRAIN = [

@@ -23,7 +23,7 @@ from resnets.training.loop import Progress
 from resnets.training.normalised import Normalised
 from resnets.training.options import Options
 from resnets.training.plan import plan
-from resnets.training.world import World
+from resnets.training.processes.world import World
 
 SMALL = replace(architecture.named("resnet20"), blocks=(1, 1, 1), width=4)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from resnets.networks import network
-from resnets.training.average import Average
+from resnets.training.optimizers.average import Average
 
 
 def small(seed=0, **changes):

@@ -10,11 +10,12 @@ import torch
 from halves import SETTINGS, begun, broken, same_bytes, small, whole
 
 from resnets.model import load
-from resnets.training import building, checkpoint, keeping, loop, train_run
+from resnets.training import building, loop, train_run
+from resnets.training.folder import checkpoint, keeping
 from resnets.training.loop import Progress
 from resnets.training.options import Options
 from resnets.training.plan import plan
-from resnets.training.world import World
+from resnets.training.processes.world import World
 
 __all__ = ["small"]
 KINDS = {

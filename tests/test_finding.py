@@ -10,8 +10,8 @@ from resnets.model import load
 from resnets.training import building, finding, train_run
 from resnets.training.options import Options
 from resnets.training.plan import plan
+from resnets.training.processes.world import World
 from resnets.training.session import RANGE
-from resnets.training.world import World
 
 __all__ = ["small"]
 

@@ -11,13 +11,14 @@ from safetensors import safe_open
 import resnets
 from resnets import machine
 from resnets.model import load
-from resnets.training import building, checkpoint, features, train_run
+from resnets.training import building, features, train_run
+from resnets.training.folder import checkpoint
 from resnets.training.freezing import Freezer, learning, parts
 from resnets.training.loop import Progress
 from resnets.training.options import Options
 from resnets.training.plan import plan
+from resnets.training.processes.world import World
 from resnets.training.settling import settled
-from resnets.training.world import World
 
 __all__ = ["small"]
 

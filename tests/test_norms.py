@@ -9,7 +9,7 @@ from torch import distributed, nn
 
 import resnets
 from resnets.networks import DebiasedBatchNorm2d
-from resnets.training import norms
+from resnets.training.processes import norms
 
 
 @pytest.fixture

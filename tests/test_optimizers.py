@@ -7,11 +7,11 @@ from timm.optim import Lamb as TimmLamb
 from torch import nn
 
 from resnets.networks import network
-from resnets.training.lamb import Lamb
-from resnets.training.muon import Muon, orthogonal
-from resnets.training.optimizer import optimizer
+from resnets.training.optimizers.lamb import Lamb
+from resnets.training.optimizers.muon import Muon, orthogonal
+from resnets.training.optimizers.optimizer import optimizer
+from resnets.training.optimizers.schedule import set_rate
 from resnets.training.recipe import Recipe
-from resnets.training.schedule import set_rate
 from resnets.training.shipped import names, recipe
 
 KINDS = ["sgd", "adamw", "lamb", "muon"]

@@ -16,8 +16,8 @@ import steps
 from halves import small
 
 from resnets.model import load
-from resnets.training import checkpoint
-from resnets.training.world import World
+from resnets.training.folder import checkpoint
+from resnets.training.processes.world import World
 
 __all__ = ["small"]
 STEPS = Path(steps.__file__)

@@ -4,8 +4,8 @@ from importlib import resources
 import pytest
 
 from resnets.data.augmentation import Augmentation
+from resnets.training.optimizers.schedule import learning_rate
 from resnets.training.recipe import Recipe
-from resnets.training.schedule import learning_rate
 from resnets.training.shipped import changed, names, parse_setting, recipe
 
 SHIPPED = [

@@ -20,7 +20,8 @@ from safetensors import safe_open
 from resnets.cli import main
 from resnets.model import load
 from resnets.networks import network
-from resnets.training import checkpoint, session, train_run
+from resnets.training import session, train_run
+from resnets.training.folder import checkpoint
 from resnets.training.options import Options
 from resnets.training.plan import plan
 from resnets.training.shipped import recipe
@@ -64,6 +65,16 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(whole, tmp_path
     assert not any(name.startswith(("checkpoint", ".")) for name in left)
 
 
+def test_what_a_kill_leaves_after_the_last_step_goes_with_the_next_start(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    left = [tmp_path / "run" / name for name in (checkpoint.NAME.format(22), checkpoint.FEATURES)]
+    for path in left:
+        path.write_bytes(b"what was saved")
+    train_run(resume=tmp_path / "run")
+    assert not any(path.exists() for path in left)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {path.name for path in whole.iterdir()}
+
+
 def interrupted(out, number, **options):
     """A run in a process of its own, sent a signal once it has a checkpoint; its exit status and what it said."""
     settings = [f"--set={name}={value}" for name, value in {"save_every": 2, "flip": "on", **options}.items()]
@@ -99,7 +110,7 @@ def middle(tmp_path_factory):
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from resnets.training import session, train_run\n"
-        "from resnets.training import checkpoint\n"
+        "from resnets.training.folder import checkpoint\n"
         "real = checkpoint.save\n"
         "def save(folder, network, optimizer, progress, average=None):\n"
         "    real(folder, network, optimizer, progress, average)\n"

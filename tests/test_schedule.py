@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from resnets.training.optimizers.schedule import learning_rate
 from resnets.training.recipe import Recipe
-from resnets.training.schedule import learning_rate
 from resnets.training.shipped import names, recipe
 
 

@@ -17,8 +17,8 @@ from resnets.training.loop import Progress
 from resnets.training.losses import Targets, distilled, loss
 from resnets.training.options import Options
 from resnets.training.plan import plan
+from resnets.training.processes.world import World
 from resnets.training.teaching import Teacher
-from resnets.training.world import World
 
 __all__ = ["small"]
 CPU = torch.device("cpu")

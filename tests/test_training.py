@@ -16,7 +16,8 @@ import resnets
 from resnets.data import open_dataset
 from resnets.errors import WorkFailed
 from resnets.model import load
-from resnets.training import building, checkpoint, session, train_run
+from resnets.training import building, session, train_run
+from resnets.training.folder import checkpoint
 from resnets.training.options import Options
 from resnets.training.plan import plan
 

@@ -12,11 +12,11 @@ from PIL import Image
 from rich.console import Console
 
 from resnets.data.preprocessing import Preprocessing, normalise
-from resnets.training import watching
+from resnets.training.folder import watching
+from resnets.training.folder.run import About, Run
+from resnets.training.folder.watching import Pace
 from resnets.training.options import Options
 from resnets.training.progress import ProgressLine, fitted
-from resnets.training.run import About, Run
-from resnets.training.watching import Pace
 
 ABOUT = About("photos", "resnet20", 10)
 GREEN, RED = (46, 139, 87), (192, 57, 43)
@@ -315,7 +315,7 @@ def test_pace_forgets_by_half_in_fifteen_seconds():
 
 def test_memory_is_what_this_process_held_at_most():
     code = (
-        "import sys, resnets.training.watching as w\n"
+        "import sys, resnets.training.folder.watching as w\n"
         "before = w.memory(); block = bytearray(100_000_000); del block\n"
         "print(before, w.memory(), 'torch' in sys.modules)"
     )

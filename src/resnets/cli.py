@@ -105,7 +105,7 @@ def train(options: argparse.Namespace) -> None:
         from resnets.training.shipped import parse_setting
 
         given["settings"] = dict(map(parse_setting, options.set))
-    from resnets.training.elastic import quiet_unless_first
+    from resnets.training.processes.elastic import quiet_unless_first
 
     quiet_unless_first()
     run = train_run(options.data, resume=options.resume, allow_change=options.allow_change, **given)

@@ -11,20 +11,20 @@ from resnets import machine
 from resnets.data.augmentation import Augmentation
 from resnets.data.loader import Loader
 from resnets.networks import ResNet, network
-from resnets.training.average import Average
 from resnets.training.features import computed
 from resnets.training.feed import Feed
 from resnets.training.loop import Trainer
 from resnets.training.losses import class_weights
 from resnets.training.normalised import Normalised
-from resnets.training.norms import synchronised
-from resnets.training.optimizer import optimizer
+from resnets.training.optimizers.average import Average
+from resnets.training.optimizers.optimizer import optimizer
 from resnets.training.options import Options
 from resnets.training.parts import Parts
 from resnets.training.plan import Plan
+from resnets.training.processes.norms import synchronised
+from resnets.training.processes.world import World
 from resnets.training.recipe import Recipe
 from resnets.training.teaching import Teacher
-from resnets.training.world import World
 
 log = logging.getLogger("resnets")
 

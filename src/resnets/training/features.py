@@ -16,10 +16,10 @@ from resnets.data.loader import Batch, Loader
 from resnets.data.order import part_of, sequence
 from resnets.model import write_tensors
 from resnets.networks import ResNet
-from resnets.training.checkpoint import FEATURES
+from resnets.training.folder.checkpoint import FEATURES
 from resnets.training.normalised import Normalised
 from resnets.training.plan import Plan
-from resnets.training.world import World
+from resnets.training.processes.world import World
 
 log = logging.getLogger("resnets")
 

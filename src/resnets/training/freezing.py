@@ -3,7 +3,7 @@
 from torch import nn
 
 from resnets.networks import ResNet
-from resnets.training.norms import norms
+from resnets.training.processes.norms import norms
 
 
 def parts(network: ResNet) -> list[list[nn.Module]]:

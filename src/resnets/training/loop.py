@@ -15,19 +15,19 @@ from resnets.data.loader import Batch
 from resnets.data.order import part_of
 from resnets.data.preprocessing import Preprocessing
 from resnets.errors import WorkFailed
-from resnets.training import norms
 from resnets.training.freezing import Freezer
 from resnets.training.interruptions import Interruptions, interruptions, stop
 from resnets.training.losses import Targets, distilled, loss
 from resnets.training.measuring import Measured, measure
 from resnets.training.mixing import mix_of, mixed
 from resnets.training.normalised import Normalised
+from resnets.training.optimizers.schedule import learning_rate, set_rate
 from resnets.training.pace import Pace
 from resnets.training.parts import Parts, Progress
 from resnets.training.paths import Paths
+from resnets.training.processes import norms
+from resnets.training.processes.world import World
 from resnets.training.recipe import Recipe
-from resnets.training.schedule import learning_rate, set_rate
-from resnets.training.world import World
 
 AGREE_EVERY = 20  # steps of a GPU from one look at its sums to the next, which waits for it, and for the others' signals
 GAP_BATCHES = 20  # on which training and evaluation mode are compared

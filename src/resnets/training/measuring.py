@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from resnets import metrics
 from resnets.data.loader import Batch
-from resnets.training.norms import batch_statistics
-from resnets.training.world import World
+from resnets.training.processes.norms import batch_statistics
+from resnets.training.processes.world import World
 
 
 class Measured(NamedTuple):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from resnets.networks import ResNet
-from resnets.training.average import Average
 from resnets.training.feed import Feed
+from resnets.training.optimizers.average import Average
 from resnets.training.teaching import Teacher
 
 

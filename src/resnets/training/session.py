@@ -13,17 +13,18 @@ from resnets import machine
 from resnets.errors import Terminated
 from resnets.files import write_bytes
 from resnets.model import load
-from resnets.training import checkpoint, elastic
 from resnets.training.building import trainer as built
 from resnets.training.finding import drawn, find
+from resnets.training.folder import checkpoint
+from resnets.training.folder.keeping import Keeper
+from resnets.training.folder.run import Run
 from resnets.training.interruptions import Stopped
-from resnets.training.keeping import Keeper
 from resnets.training.options import Options
 from resnets.training.parts import Progress
 from resnets.training.plan import Plan, plan
+from resnets.training.processes import elastic
+from resnets.training.processes.world import World
 from resnets.training.progress import ProgressLine
-from resnets.training.run import Run
-from resnets.training.world import World
 
 log = logging.getLogger("resnets")
 
@@ -97,6 +98,9 @@ def gone_on(folder: Path, given: Mapping[str, Any], allow_change: bool, world: W
         run = Run.open(folder)
         if run.finished:
             log.info("%s is finished", folder)
+            if world.first:  # a kill after its last line leaves what only a resume would need
+                run.clean()
+                checkpoint.remove(folder)
             return folder
         made = planned_again(run, given, allow_change, world.first)
     return train(run, made, world)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.training.grouped import Grouped
+from resnets.training.optimizers.grouped import Grouped
 
 EPSILON = 1e-6
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.training.grouped import Grouped
+from resnets.training.optimizers.grouped import Grouped
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: the steepest at 0 that stays near 1
 ITERATIONS = 5

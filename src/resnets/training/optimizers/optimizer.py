@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnets.training.lamb import Lamb
-from resnets.training.muon import Muon
+from resnets.training.optimizers.lamb import Lamb
+from resnets.training.optimizers.muon import Muon
 from resnets.training.recipe import Recipe
 
 

@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from resnets.training.folder.run import SETTINGS, Run
 from resnets.training.options import Options
-from resnets.training.run import SETTINGS, Run
 
 
 def identity() -> str | None:

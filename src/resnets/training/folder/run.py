@@ -13,7 +13,7 @@ import numpy as np
 from resnets.errors import need
 from resnets.files import write_bytes, write_json
 from resnets.pages.training import Watched, training_page
-from resnets.training import watching
+from resnets.training.folder import watching
 from resnets.training.options import Options
 
 SETTINGS, LOG, REPORT = "run.json", "log.jsonl", "report.html"

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from resnets.model import hash_of, write_tensors
-from resnets.training.average import Average
+from resnets.training.optimizers.average import Average
 
 log = logging.getLogger("resnets")
 

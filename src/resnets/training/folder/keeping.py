@@ -10,13 +10,13 @@ import numpy as np
 from resnets import metrics
 from resnets.model import Model
 from resnets.networks import ResNet
-from resnets.training import checkpoint, watching
+from resnets.training.folder import checkpoint, watching
+from resnets.training.folder.run import About, Run
 from resnets.training.loop import Trainer
 from resnets.training.options import Options
 from resnets.training.parts import Progress
 from resnets.training.plan import Plan
 from resnets.training.recipe import Recipe
-from resnets.training.run import About, Run
 
 log = logging.getLogger("resnets")
 

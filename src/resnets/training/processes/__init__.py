@@ -1,0 +1,1 @@
+"""One process or many: who they are, what they tell each other, and norms that see the batch of all."""
