@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from resnets.data.decode import read
+from resnets.data.decode import decode, file_bytes
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -26,6 +26,10 @@ class Images(Protocol):
         """One image, uint8 [height, width, 1 or 3]; `least` as in `decode`. Raises UnreadableImage."""
         ...
 
+    def encoded(self, index: int) -> bytes | None:
+        """The bytes of an image's file; None where it lies in memory, decoded. Raises UnreadableImage."""
+        ...
+
     def contents(self) -> Iterable[bytes]:
         """What stands for each image in the data's fingerprint."""
         ...
@@ -39,7 +43,11 @@ class FileImages:
         self.keys = keys
 
     def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
-        return read(self.root / self.keys[index], grey, least)
+        return decode(self.encoded(index), grey, least)
+
+    def encoded(self, index: int) -> bytes:
+        """The file."""
+        return file_bytes(self.root / self.keys[index])
 
     def contents(self) -> Iterable[bytes]:
         """Each file's size."""
@@ -60,6 +68,9 @@ class ArrayImages:
         if grey and image.shape[2] == 3:
             return np.rint(image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None].astype(np.uint8)
         return image if grey or image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+
+    def encoded(self, index: int) -> None:
+        """None: there is no file."""
 
     def contents(self) -> Iterable[bytes]:
         """Each image's pixels."""

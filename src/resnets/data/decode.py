@@ -41,11 +41,15 @@ class UnreadableImage(ValueError):
 
 def read(path: Path, grey: bool = False, least: int = 0) -> np.ndarray:
     """`decode` of a file. Raises UnreadableImage where there is none or it can't be read."""
+    return decode(file_bytes(path), grey, least)
+
+
+def file_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises UnreadableImage where there is none or it can't be read."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise UnreadableImage(getattr(error, "strerror", None) or str(error)) from None
-    return decode(data, grey, least)
 
 
 def decode(data: bytes, grey: bool = False, least: int = 0) -> np.ndarray:
