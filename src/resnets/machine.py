@@ -1,5 +1,6 @@
 """What this machine offers: cores, and the arithmetic that decides the precision by rule."""
 
+import contextlib
 import functools
 import os
 import platform
@@ -11,6 +12,16 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@functools.cache
+def memory() -> int:
+    """Bytes of memory that this process may have: the machine's, or what its control group allows where that is less."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
+            there = min(there, int(Path(limit).read_text()))
+    return there
 
 
 @functools.cache
