@@ -1,5 +1,6 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -313,7 +314,7 @@ def test_crop_flip_size_policy_jitter_and_erasing_come_in_this_order(channels, p
     images = np.random.default_rng(0).integers(0, 256, (37, 20, 20, channels), np.uint8)
     draws = numbers(0, 0, np.arange(37), np.zeros(37, int), what)
     with ThreadPoolExecutor(2) as pool:
-        found = augmented(images.copy(), draws, what, how, size, pool)
+        found = augmented(images.copy(), draws, what, replace(how, size=size), pool)
     fill = how.fill if channels == 3 else how.fill[0]
     expected = []
     for image, row in zip(mirror(pad_and_crop(images, draws, 2, how.fill), draws), draws, strict=True):
@@ -331,7 +332,7 @@ def test_crop_flip_size_policy_jitter_and_erasing_come_in_this_order(channels, p
 def test_an_empty_batch_is_augmented_too():
     draws = numbers(0, 0, np.zeros(0, int), np.zeros(0, int), ALL)
     with ThreadPoolExecutor(1) as pool:
-        found = augmented(np.zeros((0, 20, 20, 3), np.uint8), draws, ALL, HOWS[3], 16, pool)
+        found = augmented(np.zeros((0, 20, 20, 3), np.uint8), draws, ALL, replace(HOWS[3], size=16), pool)
     assert found.shape == (0, 16, 16, 3)
 
 

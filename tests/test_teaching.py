@@ -139,6 +139,15 @@ def test_a_run_goes_on_with_the_teacher_it_began_with(digits, tmp_path):
         train_run(resume=out)
 
 
+def test_a_run_goes_on_with_the_weights_it_began_with(digits, tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save({name: torch.as_tensor(value) for name, value in load(digits).state.items()}, weights)
+    out = begun(tmp_path / "run", 3, init=str(weights))
+    torch.save({name: torch.as_tensor(value) + 1 for name, value in load(digits).state.items()}, weights)
+    with pytest.raises(ValueError, match=r"its start was weights.pth, [0-9a-f]{12} and is now weights.pth, "):
+        train_run(resume=out)
+
+
 def test_a_taught_run_that_is_killed_ends_with_the_same_bytes(digits, tmp_path):
     options = {"teacher": str(digits), "mixup": 0.2}
     run = whole(tmp_path / "whole", **options)

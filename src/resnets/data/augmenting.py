@@ -1,7 +1,7 @@
 """A batch of squares augmented: crop and flip on the whole batch, what goes image by image in a pool of threads."""
 
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -9,16 +9,20 @@ from PIL import Image
 from resnets.data import policies
 from resnets.data.augmentation import ERASING, JITTER, Augmentation, mirror, pad_and_crop
 from resnets.data.erasing import erase
-from resnets.data.preprocessing import Preprocessing, resample
+from resnets.data.preprocessing import Box, Preprocessing, resample
+
+Resize = Callable[[np.ndarray, Box, Preprocessing], np.ndarray]  # what `resample` does
+SHARES = 16  # tasks that a batch makes in the pool, so that handing on costs little
 
 
 def augmented(
-    images: np.ndarray, draws: np.ndarray, what: Augmentation, how: Preprocessing, size: int, pool: Executor
+    images: np.ndarray, draws: np.ndarray, what: Augmentation, how: Preprocessing, pool: Executor, resize: Resize = resample
 ) -> np.ndarray:
-    """uint8 [batch, side, side, channels] → uint8 [batch, size, size, channels]; it may write to `images`.
+    """uint8 [batch, side, side, channels] → uint8 [batch, how.size, how.size, channels]; it may write to `images`.
 
-    In order: crop, flip, resize to `size`, policy, colour jitter, erasing. `draws` are `numbers`.
+    In order: crop, flip, resize, policy, colour jitter, erasing. `draws` are `numbers`.
     """
+    size = how.size
     if what.crop == "padded":
         images = pad_and_crop(images, draws, what.padding, how.fill)
     if what.flip:
@@ -30,7 +34,7 @@ def augmented(
 
         def some(start: int) -> None:
             for place in range(start, min(start + share, len(images))):
-                out[place] = one(images[place], draws[place], what, how, size)
+                out[place] = one(images[place], draws[place], what, how, resize)
 
         list(pool.map(some, starts))
         images = out
@@ -39,13 +43,11 @@ def augmented(
     return images
 
 
-SHARES = 16  # tasks that a batch makes in the pool, so that handing on costs little
-
-
-def one(image: np.ndarray, draws: np.ndarray, what: Augmentation, how: Preprocessing, size: int) -> np.ndarray:
-    """One square resized, and put through policy and jitter: uint8 [side, side, channels] → uint8 [size, size, channels]."""
+def one(image: np.ndarray, draws: np.ndarray, what: Augmentation, how: Preprocessing, resize: Resize) -> np.ndarray:
+    """One square resized, and put through policy and jitter: uint8 [side, side, channels] → [how.size, how.size, …]."""
+    size = how.size
     if image.shape[0] != size:
-        image = resample(image, (0, 0, image.shape[1], image.shape[0]), replace(how, size=size))
+        image = resize(image, (0, 0, image.shape[1], image.shape[0]), how)
     if not what.goes_image_by_image:
         return image
     grey = how.channels == 1

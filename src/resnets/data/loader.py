@@ -13,7 +13,7 @@ import numpy as np
 
 from resnets import machine
 from resnets.data.augmentation import Augmentation, lighting, numbers, random_box
-from resnets.data.augmenting import augmented
+from resnets.data.augmenting import Resize, augmented
 from resnets.data.dataset import Images
 from resnets.data.decode import UnreadableImage
 from resnets.data.order import Sequence, part_of, sequence
@@ -82,6 +82,7 @@ class Loader:
         self.workers = workers or machine.cores()
         self.part = part
         self.size_of = size_of
+        self.resize: Resize = resample  # what makes a part of an image a square in training; another takes its place
         self.shuffled = augmentation is not None
         self.failures: dict[str, str] = {}  # relative path → why it can't be read
         self.waited = 0.0  # seconds that the one who asked has waited for data
@@ -148,7 +149,7 @@ class Loader:
         images, readable = self._squares(chosen, draws, how, pool)
         chosen, draws = chosen[readable], draws[readable]
         if what is not None:
-            images = augmented(images, draws, what, self.how, how.size, pool)
+            images = augmented(images, draws, what, how, pool, self.resize)
             shift = lighting(draws, what.lighting) if what.lighting else None
         return Batch(images, self.samples.labels[chosen], shift, chosen)
 
@@ -192,7 +193,7 @@ class Loader:
                 how = self.how if len(out) == self.how.size else replace(self.how, size=len(out))
                 image = self.samples.images.read(index, how.channels == 1, how.size)
                 box = random_box(image.shape[0], image.shape[1], draws, what, self.how)  # the same part at any size
-                out[:] = resample(image, box, how)
+                out[:] = self.resize(image, box, how)
         except UnreadableImage as error:
             self.failures[self.samples.images.keys[index]] = str(error)
             return False

@@ -24,6 +24,7 @@ from resnets.training.plan import Plan
 from resnets.training.processes.norms import synchronised
 from resnets.training.processes.world import World
 from resnets.training.recipe import Recipe
+from resnets.training.resizing import resized
 from resnets.training.teaching import Teacher
 
 log = logging.getLogger("resnets")
@@ -99,6 +100,7 @@ def loaders(made: Plan, options: Options, world: World) -> tuple[Loader, Loader]
         training, how, recipe.batch_size, augmentation=what, seed=options.seed, workers=workers, part=part,
         size_of=sizes(recipe, how.size, len(training) // recipe.batch_size),
     )  # fmt: skip
+    loader.resize = resized
     return loader, Loader(measuring, how, max(recipe.batch_size, 32), workers=workers, part=part)
 
 

@@ -96,7 +96,7 @@ def table(network: ResNet, loader: Loader, epoch: int, made: Plan, world: World)
 def origin(made: Plan, training: Loader, views: int) -> dict[str, str]:
     """All that features depend on, as the header of their file."""
     of = {
-        "network": made.name, "start": made.start.source if made.start else "none", "preprocessing": made.how.to_json(),
+        "network": made.name, "start": str(made.start), "preprocessing": made.how.to_json(),
         "precision": made.recipe.precision, "seed": training.seed, "views": views,
         "augmentation": str(training.augmentation), "train": made.fingerprint,
         "val": made.data.fingerprint(made.division.val),

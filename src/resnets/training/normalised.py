@@ -13,20 +13,36 @@ class Normalised:
 
     def __init__(self, how: Preprocessing, device: torch.device) -> None:
         self.how, self.device = how, device
-        self.mean = torch.tensor(how.mean, device=device).view(1, -1, 1, 1)
-        self.deviation = torch.tensor(how.deviation, device=device).view(1, -1, 1, 1)
+        self.mean = torch.tensor(how.mean, device=device)
+        self.deviation = torch.tensor(how.deviation, device=device)
 
     def __call__(self, batch: Batch) -> Tensor:
         """float32 [batch, channels, height, width], channels last, of a batch's uint8 images."""
-        x = self.here(batch.images)
+        pixels = self.here(batch.images)
         if batch.images.dtype == np.float32:
-            return x
-        x = x.permute(0, 3, 1, 2)
-        x = (x.flip(1) if self.how.colour == "BGR" else x).float()
-        if batch.lighting is not None and x.shape[1] == 3:
-            shift = batch.lighting[:, ::-1] if self.how.colour == "BGR" else batch.lighting
-            x = x + self.here(shift.copy())[:, :, None, None] * 255
-        return (x * self.how.scale - self.mean) / self.deviation
+            return pixels
+        if self.how.colour == "BGR":
+            pixels = pixels.flip(3)
+        count, height, width, channels = pixels.shape
+        x = torch.empty(pixels.shape, device=self.device)
+        rows, sources = x.view(count, height, width * channels), pixels.view(count, height, width * channels)
+        mean, deviation = self.mean.repeat(width), self.deviation.repeat(width)
+        shift = self.shift(batch, width) if channels == 3 else None
+        step = 1 if self.device.type == "cpu" else count  # an image at a time stays in a processor's cache
+        for first in range(0, count, step):
+            part = slice(first, first + step)
+            rows[part].copy_(sources[part])
+            if shift is not None:
+                rows[part].add_(shift[part])
+            rows[part].mul_(self.how.scale).sub_(mean).div_(deviation)
+        return x.permute(0, 3, 1, 2)
+
+    def shift(self, batch: Batch, width: int) -> Tensor | None:
+        """What is added to the levels of each row: [batch, 1, width · channels]."""
+        if batch.lighting is None:
+            return None
+        colours = batch.lighting[:, ::-1] if self.how.colour == "BGR" else batch.lighting
+        return self.here(colours * np.float32(255)).repeat(1, width)[:, None]
 
     def here(self, array: np.ndarray) -> Tensor:
         """An array on the device; to a GPU from pinned memory, while it goes on with what it has."""

@@ -39,6 +39,10 @@ class Start:
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None  # those of its head, where known
 
+    def __str__(self) -> str:
+        """Where they come from, and the beginning of their hash."""
+        return f"{self.source}, {hash_of(self.state)[:12]}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -177,8 +181,7 @@ def _network(options: Options, look: Look, classes: tuple[str, ...]) -> tuple[Ar
     if options.init != "auto":
         size = net.natural_input
         how = replace(PREPROCESSING, size=size, crop=1.0 if size <= SMALL else PREPROCESSING.crop)
-        state = read_weights(options.init)
-        start = Start(state, f"{Path(options.init).name} {hash_of(state)[:12]}", how)
+        start = Start(read_weights(options.init), Path(options.init).name, how)
         first = next((array for name, array in start.state.items() if name in ("conv1.weight", "conv1.0.weight")), None)
         return _fitting(net if first is None else replace(net, channels=first.shape[1]), start)
     if look.side <= SMALL or net.stem == "cifar":

@@ -73,7 +73,7 @@ def decided(made: Plan) -> dict[str, Any]:
     """What a run records of its plan, and holds to when it is resumed."""
     return {
         "network": made.name,
-        "start": made.start.source if made.start else "none",
+        "start": str(made.start) if made.start else "none",
         "recipe": made.recipe.to_json(),
         "preprocessing": made.how.to_json(),
         "data": made.fingerprint,
