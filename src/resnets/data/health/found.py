@@ -11,20 +11,20 @@ from resnets.data.health.looking import Look
 
 # Every kind of problem, in the order they are shown, and what to do about it.
 KINDS = {
-    "unreadable": "can't be decoded; mend or remove them, or leave them out with --exclude",
-    "truncated": "are cut off; fetch them again, or leave them out",
-    "empty_file": "hold nothing; fetch them again, or leave them out",
-    "wrong_type": "aren't what their suffix says; rename those that decode, and replace the others",
-    "too_large": "claim more pixels than are ever decoded; scale them down, or leave them out",
-    "too_small": "are smaller than what the network reads and will be enlarged; take a smaller --input, or larger images",
-    "duplicate": "are the same file twice in a class; one is enough",
-    "near_duplicate": "look the same within a class; they count double",
-    "leak": "are in several splits, which makes what is measured too good; leave the training copy out",
-    "label_conflict": "are in several classes; decide which is right, or leave them out",
-    "multi_page": "hold several pictures, of which the first alone is used; split them if the others matter",
-    "outside_root": "are links that lead out of the data or in a circle; put the files there instead",
-    "class_mismatch": "are classes that a split lacks; what is measured leaves them out",
-    "imbalance": "have very unequal classes; the recipe's field `balance` evens them out",
+    "unreadable": "can't be decoded; mend or remove them, or leave them out",
+    "truncated": "cut off; fetch them again, or leave them out",
+    "empty_file": "0 bytes; fetch them again, or leave them out",
+    "wrong_type": "not what the suffix says; rename those that decode, replace the others",
+    "too_large": "more pixels than are ever decoded; scale them down, or leave them out",
+    "too_small": "smaller than what the network reads, so enlarged; take larger images, or a smaller --input",
+    "duplicate": "the same file more than once in a class; one is enough",
+    "near_duplicate": "the same picture more than once in a class; each counts again",
+    "leak": "in several splits, so that what is measured is too good; leave the training copy out",
+    "label_conflict": "in several classes; decide which is right, or leave them out",
+    "multi_page": "several pictures in a file, of which the first alone is used; split it if the others matter",
+    "outside_root": "links out of the data, or in a circle; put the files there instead",
+    "class_mismatch": "classes without images; what measures should have the classes that train",
+    "imbalance": "classes of very unequal size; the recipe's field `balance` evens them out",
 }
 
 
@@ -65,6 +65,18 @@ class Health:
         """The problems of a kind."""
         return [problem for problem in self.problems if problem.kind == kind]
 
+    def in_words(self) -> list[str]:
+        """The figures, a line each."""
+        what = (
+            f"{self.images:,} image{'s' * (self.images != 1)}, {len(self.classes):,} class{'es' * (len(self.classes) != 1)}"
+        )
+        sides = [
+            f"{name} {side['min']:,} to {side['max']:,}, median {side['median']:,g}" for name, side in self.sizes.items()
+        ]
+        types, modes = (", ".join(f"{name} {n:,}" for name, n in kinds.items()) for kinds in (self.types, self.modes))
+        return [f"{printable(self.name)}: {what}", *([f"pixels: {'; '.join(sides)}"] if sides else []),
+                *([f"types: {types}; modes: {modes}"] if modes else [])]  # fmt: skip
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -76,6 +88,11 @@ class Health:
             "types": self.types,
             "modes": self.modes,
         }
+
+
+def printable(name: str) -> str:
+    """A file's name as people can read it, whatever bytes it has: what doesn't print is escaped."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
 def sizes(looks: Sequence[Look]) -> dict[str, dict[str, float]]:

@@ -51,7 +51,10 @@ def look(images: Images, index: int) -> Look:
             return _look_at_array(images.read(index))
     except UnreadableImage as error:
         return Look(fault=("unreadable", str(error)))
-    return look_at_file(images.keys[index], data)
+    try:
+        return look_at_file(images.keys[index], data)
+    except Exception as error:  # a decoder's own fault; whatever a file holds, the others are still looked at
+        return Look(fault=("unreadable", f"{type(error).__name__}: {error}"))
 
 
 def _encoded(images: Images, index: int) -> bytes | None:
