@@ -20,7 +20,7 @@ from resnets.data.health.progress import shown
 from resnets.data.sources import open_dataset
 from resnets.files import write_bytes
 
-AT_ONCE = 2048  # images handed to the threads together
+SLICE, AHEAD = 16, 128  # images handed to a thread together, and slices that wait for one
 
 
 def check(
@@ -79,17 +79,21 @@ def _looked_at(data: Dataset, links: Mapping[str, str], workers: int) -> tuple[l
     """A look at each image, without its thumbnail, and the thumbnails: uint8 [images, 32, 32, 3]."""
     thumbnails = np.zeros((len(data), SIDE, SIDE, 3), np.uint8)
 
+    def some(indices: range) -> list[Look]:
+        return [one(index) for index in indices]
+
     def one(index: int) -> Look:
-        if data.images.keys[index] in links:
-            return Look(fault=("outside_root", links[data.images.keys[index]]))
+        if reason := links.get(data.images.keys[index]):
+            return Look(fault=("outside_root", reason))
         found = look(data.images, index)
         if found.thumbnail is not None:
             thumbnails[index] = found.thumbnail
         return found._replace(thumbnail=None)
 
+    slices = [range(start, min(start + SLICE, len(data))) for start in range(0, len(data), SLICE)]
     with ThreadPoolExecutor(workers, "check") as pool:
-        parts = (range(start, min(start + AT_ONCE, len(data))) for start in range(0, len(data), AT_ONCE))
-        found = list(shown(chain.from_iterable(pool.map(one, part) for part in parts), len(data), data.name))
+        ahead = (pool.map(some, slices[start : start + AHEAD]) for start in range(0, len(slices), AHEAD))
+        found = list(shown(chain.from_iterable(chain.from_iterable(ahead)), len(data), data.name))
     return found, thumbnails
 
 

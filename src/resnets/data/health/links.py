@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Container, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from resnets.data.decode import SUFFIXES
 
@@ -27,20 +27,25 @@ def below(key: str, links: Container[str]) -> bool:
     return any(prefix in links for prefix in _prefixes(key))
 
 
-def _prefixes(key: str) -> list[str]:
+def _prefixes(key: str) -> Iterator[str]:
     """The path itself and the folders on the way to it."""
-    path = PurePosixPath(key)
-    return [key, *(str(parent) for parent in path.parents if parent.name)]
+    while key:
+        yield key
+        key = key.rpartition("/")[0]
 
 
 def _on_the_way(root: Path, keys: Iterable[str]) -> Iterator[str]:
-    seen: set[str] = set()
+    """The links among the images and the folders above them. A manifest's paths that lead elsewhere by themselves may."""
+    home, seen = os.fspath(root), set()
     for key in keys:
-        if PurePosixPath(key).is_absolute() or "\0" in key:
-            continue  # a manifest may say where its images are
-        new = [prefix for prefix in _prefixes(key) if prefix not in seen and ".." not in PurePosixPath(prefix).parts]
-        seen.update(new)
-        yield from (prefix for prefix in new if (root / prefix).is_symlink())
+        if key.startswith("/") or ".." in key.split("/") or "\0" in key:
+            continue
+        for prefix in _prefixes(key):
+            if prefix in seen:
+                break  # and so are the folders above it
+            seen.add(prefix)
+            if os.path.islink(f"{home}/{prefix}"):  # noqa: PTH114  (a path object for each costs more than the look)
+                yield prefix
 
 
 def _links_below(root: Path) -> Iterator[str]:

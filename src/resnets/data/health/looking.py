@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import stat
 from typing import NamedTuple
 
 import numpy as np
@@ -59,8 +60,11 @@ def look(images: Images, index: int) -> Look:
 
 def _encoded(images: Images, index: int) -> bytes | None:
     if isinstance(images, FileImages):
-        path = images.root / images.keys[index]
-        if path.exists() and not path.is_file():
+        try:
+            regular = stat.S_ISREG((images.root / images.keys[index]).stat().st_mode)
+        except (OSError, ValueError):
+            regular = True  # `encoded` says what is wrong with the name
+        if not regular:
             raise UnreadableImage("it is no regular file but a folder, a pipe or a device")
     return images.encoded(index)
 
