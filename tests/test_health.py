@@ -16,6 +16,7 @@ from resnets.data.dataset import ArrayImages, Dataset
 from resnets.data.decode import SUFFIXES
 from resnets.data.health import KINDS, check
 from resnets.data.health.kinds import KINDS_OF, belongs, cut_off, kind_of
+from resnets.data.health.looking import look_at_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # as `decode` says, and pytest forgets
 
@@ -102,6 +103,8 @@ def test_a_healthy_folder(tmp_path):
 )
 def test_a_file_that_is_wrong_has_one_kind(tmp_path, name, content, kind):
     assert kinds_of_odd(tmp_path, name, content) == {kind}
+    health = check(tmp_path, size=8)
+    assert sum(health.types.values()) == sum(health.modes.values())
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95, 1.0])
@@ -135,6 +138,7 @@ def test_a_cut_photo_with_a_whole_thumbnail_is_truncated(tmp_path):
     whole = encoded(picture(9), "JPEG", exif=thumbnail)
     assert whole.count(b"\xff\xd9") > 1
     assert not cut_off(whole, "jpeg", decodes=True)
+    assert cut_off(whole[:-2], "jpeg", decodes=True)
     assert kinds_of_odd(tmp_path, "x.jpg", whole[:-2]) == {"truncated"}
 
 
@@ -291,6 +295,45 @@ def test_every_suffix_that_is_read_has_a_kind():
     assert set(KINDS_OF) == SUFFIXES
     assert belongs("no suffix", "png")
     assert not belongs("a.PNG", "jpeg")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (JPEG, "jpeg"), (PNG, "png"), (b"GIF87a", "gif"), (b"BM", "bmp"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"),
+        (b"P6\n1 1", "ppm"), (b"P6x", "text"), (b"RIFF\0\0\0\0WEBP", "webp"), (b"RIFF\0\0\0\0AVI ", "AVI"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "avif"), (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "heif"),
+        (b"\0\0\0\x14ftypisom\0\0\0\0mp42", "MP4"), (b"%PDF-1.7", "PDF"), (b"\xef\xbb\xbf\r\n<HTML>", "HTML"),
+        (b"<?xml?><rss/>", "XML"), (b"<svg/>", "SVG"), ("Grüße".encode(), "text"), (b"\xff\xfe\x00", ""), (b"a\0b", ""),
+        (b"x" * 511 + "é".encode(), "text"),
+    ],
+)  # fmt: skip
+def test_what_bytes_are(data, kind):
+    assert kind_of(data) == kind
+
+
+def test_a_name_without_a_suffix_promises_nothing():
+    assert look_at_file("name", PNG).notes == ()
+    assert look_at_file("name", b"<html>").fault == (
+        "unreadable", "not an image of a kind that can be read here; HTML by its content",
+    )  # fmt: skip
+    assert look_at_file("name.jpg", b"<html>").fault == (
+        "wrong_type",
+        "HTML by its content, and no image: it can't be decoded",
+    )
+
+
+def test_the_same_container_has_two_suffixes():
+    assert belongs("a.heif", "avif")
+    assert not belongs("a.avif", "heif")
+
+
+def test_a_gif_with_colours_of_its_own_for_a_frame_is_whole():
+    header = b"GIF89a\x02\0\x01\0\0\0\0"
+    frame = b"\x2c" + bytes(4) + b"\x02\0\x01\0\x80" + b"\x00\x00\x00\x3b\x3b\x3b" + b"\x02\x02\x44\x0a\0"
+    assert not cut_off(header + frame + b"\x3b", "gif", decodes=True)
+    assert cut_off(header + frame, "gif", decodes=True)
+    assert cut_off(header + frame[:14], "gif", decodes=True)
 
 
 @pytest.mark.parametrize("length", range(0, 40))

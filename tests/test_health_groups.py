@@ -247,3 +247,10 @@ def test_a_manifest_is_checked_by_its_own_splits(tmp_path):
     table = put(tmp_path, {"t.csv": text.getvalue().encode()}) / "t.csv"
     assert found(table) == {"leak": [("2.jpg", "1.jpg")]}
     assert check(table, size=8).leave_out == ("1.jpg",)
+
+
+def test_a_file_that_a_manifest_lists_twice_is_not_left_out(tmp_path):
+    put(tmp_path, {"1.jpg": jpeg(1), "2.jpg": jpeg(2), "3.jpg": jpeg(1)})
+    table = put(tmp_path, {"t.csv": b"path,label\n1.jpg,a\n1.jpg,a\n2.jpg,b\n3.jpg,a\n"}) / "t.csv"
+    assert found(table) == {"duplicate": [("1.jpg", "1.jpg", "3.jpg")]}
+    assert check(table, size=8).leave_out == ("3.jpg",)

@@ -20,11 +20,13 @@ PICTURE = 128  # pixels of a picture's longer side
 PROBLEMS, PICTURES = 20, 6  # of each kind, and of each problem, that are shown
 UNSEEN = ("unreadable", "empty_file", "too_large", "outside_root")  # kinds without a picture
 STYLE = """<style>
-.found { display: flex; flex-wrap: wrap; gap: .6rem; background: var(--card); border-radius: 8px;
-  padding: .6rem; margin: .5rem 0; }
+.all { display: flex; flex-wrap: wrap; gap: .6rem; }
+.found { background: var(--card); border-radius: 8px; padding: .6rem; }
+.found > div { display: flex; flex-wrap: wrap; gap: .6rem; }
 .found figure { margin: 0; max-width: 144px; } .found img { display: block; max-width: 128px; max-height: 128px; }
 .found figcaption, .found p { font-size: .8rem; overflow-wrap: anywhere; margin: 0; }
-.found p { flex-basis: 100%; color: var(--soft); }
+.found p { color: var(--soft); margin-top: .4rem; max-width: 40rem; }
+.found.one { max-width: 144px; }
 </style>"""
 
 
@@ -59,7 +61,9 @@ def health_page(health: Health, data: Dataset) -> str:
         shown = "".join(_problem(problem, data.images, place) for problem in health.of(kind)[:PROBLEMS])
         more = f"<p>and {count - PROBLEMS:,} more; --json lists all</p>" if count > PROBLEMS else ""
         title = f"{kind.replace('_', ' ').capitalize()}: {count:,}"
-        parts.append(section(title, f"<p>{escape(KINDS[kind][0].upper() + KINDS[kind][1:])}.</p>{shown}{more}"))
+        parts.append(
+            section(title, f'<p>{escape(KINDS[kind][0].upper() + KINDS[kind][1:])}.</p><div class="all">{shown}</div>{more}')
+        )
     lead = "Nothing was changed." if health.problems else "No problem was found."
     return page(f"How healthy is it? {name}", lead, *parts, head=STYLE)
 
@@ -73,7 +77,7 @@ def _problem(problem: Problem, images: Images, place: Mapping[str, int]) -> str:
         shown.append(f"<figure>{picture}<figcaption>{escape(printable(path))}</figcaption></figure>")
     more = len(problem.paths) - PICTURES
     said = printable(problem.detail) + (f"; and {more:,} more" if more > 0 else "")
-    return f'<div class="found">{"".join(shown)}<p>{escape(said)}</p></div>'
+    return f'<div class="found{" one" * (len(shown) == 1)}"><div>{"".join(shown)}</div><p>{escape(said)}</p></div>'
 
 
 def _picture(images: Images, index: int) -> str:

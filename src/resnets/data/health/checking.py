@@ -62,7 +62,7 @@ def check(
         _problems(opened, looks, groups, links, size),
         counts.table(opened),
         sizes(looks),
-        counted([look.type for look in looks]),
+        counted([look.type for look in looks if look.mode]),
         counted([look.mode for look in looks]),
         keys,
     )

@@ -86,7 +86,8 @@ def problems_of(data: Dataset, groups: Sequence[Group]) -> Iterator[Problem]:
 
 def left_out(data: Dataset, groups: Sequence[Group]) -> set[int]:
     """Images that training is better off without: all of a conflict, of a leak all copies but those in the split that
-    measures last (test, else val), of the same bytes in a class and split all but the first. Near duplicates stay."""
+    measures last (test, else val), of the same bytes in a class and split all but the first. Near duplicates stay, as does
+    a file that a manifest lists twice: its path stands for both."""
     splits = split_names(data)
     unwanted: set[int] = set()
     for group in groups:
@@ -96,7 +97,8 @@ def left_out(data: Dataset, groups: Sequence[Group]) -> set[int]:
         rank = {index: KEPT.get(splits[index], 2) for index in group.members}
         unwanted |= {index for index in group.members if rank[index] < max(rank.values())}
         for cell in _cells(data, group, splits):
-            unwanted |= {index for members in cell.values() for index in members[1:]}
+            for first, *others in cell.values():
+                unwanted |= {index for index in others if data.images.keys[index] != data.images.keys[first]}
     return unwanted
 
 

@@ -17,7 +17,7 @@ from resnets.data.health.likeness import SIDE, thumbnail
 JPEG_MODES = {"Gray": "L", "CMYK": "CMYK", "YCCK": "CMYK"}
 ANIMATED = ("gif", "webp", "png", "avif")  # a JPEG's further pictures (MPO) are previews, or the other eye's view
 MOST_PAGES = 16  # of a TIFF, looked at for one that is a picture of its own
-SAID_CUT = ("truncated", "not enough image data")  # by Pillow
+SAID_CUT = ("truncated", "Truncated", "not enough image data")  # by Pillow
 BOMB = f"more than {MOST_PIXELS:,} pixels: it is never decoded"
 
 
@@ -139,10 +139,9 @@ def _pages(image: Image.Image, kind: str) -> bool:
 
 def _fault(key: str, data: bytes, kind: str, error: str) -> tuple[str, str]:
     """Why a file can't be decoded: kind and detail."""
-    if kind and kind not in IMAGES:
-        return "wrong_type", f"{kind} by its content, and no image"
-    if kind and (any(words in error for words in SAID_CUT) or "Truncated" in error or cut_off(data, kind, decodes=False)):
-        return "truncated", error if "runcated" in error else f"its end is missing ({error})"
+    said_cut = any(words in error for words in SAID_CUT)
+    if kind in IMAGES and (said_cut or cut_off(data, kind, decodes=False)):
+        return "truncated", error if said_cut else f"its end is missing ({error})"
     if kind and not belongs(key, kind):
-        return "wrong_type", f"{kind} by its content, and it can't be decoded ({error})"
-    return "unreadable", error
+        return "wrong_type", f"{kind} by its content, and {'it' if kind in IMAGES else 'no image: it'} can't be decoded"
+    return "unreadable", f"{error}; {kind} by its content" if kind and kind not in IMAGES else error
