@@ -199,6 +199,7 @@ def test_a_tiff_with_a_smaller_copy_of_itself_is_one(tmp_path):
 def test_hidden_files_are_ignored(tmp_path):
     put(tmp_path, {**GOOD, "a/.x.jpg": b"", ".cache/x.jpg": b"", "__MACOSX/x.jpg": b""})
     (tmp_path / ".link").symlink_to("/")
+    (tmp_path / "a/.link.jpg").symlink_to("/nowhere.jpg")
     assert found(tmp_path) == {}
 
 
@@ -241,7 +242,8 @@ def test_a_data_folder_that_is_a_link_is_as_any_other(tmp_path):
 
 
 def test_a_manifest_may_say_where_its_images_are(tmp_path):
-    put(tmp_path / "images", GOOD)
+    put(tmp_path / "disk", GOOD)
+    (tmp_path / "images").symlink_to("disk")
     rows = [f"../images/{key},{key[0]}" for key in GOOD] + [f"{tmp_path}/images/gone.jpg,a"]
     table = put(tmp_path / "tables", {"t.csv": "\n".join(["path,label", *rows]).encode()}) / "t.csv"
     assert found(table) == {"unreadable": [(f"{tmp_path}/images/gone.jpg",)]}

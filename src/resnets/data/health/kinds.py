@@ -78,8 +78,9 @@ def _jpeg(data: bytes) -> bool:
     """No end marker after the scan begins. The marker segments before are stepped over: a thumbnail has its own end."""
     at = 2
     while True:
-        while data[at] != 0xFF:  # a decoder looks for the next marker too
-            at += 1
+        at = data.find(b"\xff", at)  # a decoder looks for the next marker too
+        if at < 0:
+            return True
         while data[at] == 0xFF:
             at += 1
         marker = data[at]
