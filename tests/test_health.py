@@ -215,15 +215,15 @@ def test_a_file_without_permission_or_target_is_unreadable(tmp_path):
 
 def test_links_out_of_the_data_and_in_circles(tmp_path):
     root = put(tmp_path / "data", GOOD)
-    put(tmp_path / "elsewhere", {"c/1.jpg": jpeg(9), "one.jpg": jpeg(10), "notes.txt": b"x"})
-    (root / "a/out.jpg").symlink_to("../../elsewhere/one.jpg")
+    put(tmp_path / "data elsewhere", {"c/1.jpg": jpeg(9), "one.jpg": jpeg(10), "notes.txt": b"x"})
+    (root / "a/out.jpg").symlink_to("../../data elsewhere/one.jpg")
     (root / "a/lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (root / "a/in.jpg").symlink_to("1.jpg")  # stays inside: the same file twice
     (root / "a/self.jpg").symlink_to("self.jpg")
     (root / "a/round").symlink_to("..")
-    (root / "a/deep").symlink_to(tmp_path / "elsewhere")
-    (root / "c").symlink_to(tmp_path / "elsewhere/c")
-    (root / "notes.txt").symlink_to(tmp_path / "elsewhere/notes.txt")
+    (root / "a/deep").symlink_to(tmp_path / "data elsewhere")
+    (root / "c").symlink_to(tmp_path / "data elsewhere/c")
+    (root / "notes.txt").symlink_to(tmp_path / "data elsewhere/notes.txt")
     bad = ["a/deep", "a/lost.jpg", "a/out.jpg", "a/round", "a/self.jpg", "c"]
     health = check(root, size=8)
     assert [problem.paths for problem in health.of("outside_root")] == [(path,) for path in bad]
@@ -232,7 +232,7 @@ def test_links_out_of_the_data_and_in_circles(tmp_path):
     details = {problem.paths[0]: problem.detail for problem in health.of("outside_root")}
     assert "circle" in details["a/self.jpg"]
     assert "circle" in details["a/round"]
-    assert str(tmp_path / "elsewhere") in details["a/out.jpg"]
+    assert str(tmp_path / "data elsewhere") in details["a/out.jpg"]
 
 
 def test_a_data_folder_that_is_a_link_is_as_any_other(tmp_path):

@@ -118,6 +118,28 @@ def test_flat_pictures_are_alike_to_none():
     assert len(alike(*squares(flat))) == 0
 
 
+def shaded(contrast, light=128.0, noise=0):
+    """A grey 32×32 image of soft shades, of a standard deviation in levels, with a fine checked pattern on it."""
+    y, x = np.mgrid[0:32, 0:32]
+    shades = np.asarray(picture(305, 32, 32).convert("L")).astype(np.float32)
+    image = light + contrast * (shades - shades.mean()) / shades.std() + noise * (1 - 2 * ((x + y) % 2))
+    return Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+
+
+def test_a_shade_that_all_pictures_of_a_camera_have_is_flat():
+    assert len(alike(*squares([shaded(7), shaded(7, 135)]))) == 1
+    assert len(alike(*squares([shaded(5), shaded(5, 135)]))) == 0
+
+
+def test_another_texture_makes_another_picture():
+    assert len(alike(*squares([shaded(20), shaded(20, noise=3)]))) == 1
+    assert len(alike(*squares([shaded(20), shaded(20, noise=9)]))) == 0
+
+
+def test_light_that_is_cut_off_at_white_is_the_same_picture():
+    assert len(alike(*squares([shaded(60, 170), ImageEnhance.Brightness(shaded(60, 170)).enhance(1.35)]))) == 1
+
+
 def with_spot(colour, size):
     image = picture(300, 256, 256).copy()
     ImageDraw.Draw(image).rectangle((100, 100, 100 + size, 100 + size), fill=colour)

@@ -21,7 +21,7 @@ CROWD = 2000  # neighbours that a hash is compared with where very many share tw
 CHUNK = 4096  # pairs compared at once
 
 FIELDS = 8  # × 8 of a thumbnail are compared one by one
-SPOT, SMALL_SPOT = 16.0, 8.0  # levels that a field may differ once brightness is matched; the second in small images
+SPOT, SMALL_SPOT = 12.0, 8.0  # levels that a field may differ once brightness is matched; the second in small images
 SMALL = 64  # pixels of the shorter side: images up to this size are small, and alike sooner
 UNLIKE = 0.25  # root mean square of what is left then, as a share of the contrast
 TINT = 32.0  # levels that a field's colour may differ then

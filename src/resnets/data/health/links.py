@@ -38,7 +38,7 @@ def _on_the_way(root: Path, keys: Iterable[str]) -> Iterator[str]:
     """The links among the images and the folders above them. A manifest's paths that lead elsewhere by themselves may."""
     home, seen = os.fspath(root), set()
     for key in keys:
-        if key.startswith("/") or ".." in key.split("/") or "\0" in key:
+        if ".." in key.split("/") or "\0" in key:
             continue
         for prefix in _prefixes(key):
             if prefix in seen:
