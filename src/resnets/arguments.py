@@ -67,6 +67,15 @@ def _train(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", metavar="DIR", help="the run folder (default: runs/DATA-MODEL, then -2, …)")
 
 
+def _check(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, or digits")
+    verb.add_argument("--strict", action="store_true", help="exit with 1 where there is a problem")
+    verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square that the network will read "
+                      "(default: 224, and for images of up to 64 pixels their own)")  # fmt: skip
+    verb.add_argument("--out", metavar="FILE.html", help="write a page that shows what was found")
+    verb.add_argument("--exclude", metavar="FILE", help="write the paths that train --exclude FILE is to leave out")
+
+
 def _evaluate(verb: argparse.ArgumentParser) -> None:
     _model(verb)
     verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, or digits")
@@ -154,6 +163,7 @@ def _engine(verb: argparse.ArgumentParser) -> None:
 ARGUMENTS = {
     "table": _table,
     "summary": _summary,
+    "check": _check,
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,

@@ -94,6 +94,19 @@ def summary(options: argparse.Namespace) -> None:
         terminal.show_layers(found.title, found.layers, found.net.channels, found.size, found.facts)
 
 
+def check(options: argparse.Namespace) -> int:
+    """Say what is wrong with labelled images: broken files, duplicates, leaks between splits, unequal classes."""
+    from resnets import terminal
+    from resnets.pages.health import check_and_show
+
+    found = check_and_show(options.data, out=options.out, exclude=options.exclude, size=options.input)
+    if options.json:
+        terminal.print_json(found.to_json())
+    else:
+        terminal.show_health(found, options.exclude, options.out)
+    return int(options.strict and bool(found.problems))
+
+
 def train(options: argparse.Namespace) -> None:
     """Train a network on labelled images."""
     from resnets import terminal
@@ -282,4 +295,4 @@ def demo(options: argparse.Namespace) -> None:
         print(f"{found[name]}: {said}")
 
 
-VERBS = {verb.__name__: verb for verb in (table, summary, train, evaluate, predict, export, convert, bench, demo)}
+VERBS = {verb.__name__: verb for verb in (table, summary, check, train, evaluate, predict, export, convert, bench, demo)}

@@ -4,13 +4,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from resnets.complexity import Layer
 
+if TYPE_CHECKING:
+    from resnets.data.health import Health
+
+SHOWN_CLASSES, SHOWN_PROBLEMS, SHOWN_PATHS = 40, 5, 5  # of a dataset's health
 RIGHT = ("layers", "parameters", "multiply-adds", "paper", "weights")  # columns of numbers
 
 
@@ -73,6 +77,41 @@ def show_layers(title: str, layers: Sequence[Layer], channels: int, size: int, f
     out.print(table)
     for name, value in facts:
         out.print(f"{name}: {value}", markup=False)
+
+
+def show_health(health: "Health", exclude: str | None = None, page: str | None = None) -> None:
+    """A dataset's figures, its classes by split, the problems of each kind with what to do, and what was written."""
+    from resnets.data.health.found import KINDS, printable  # and the decoders, which other verbs needn't load
+
+    out, splits = console(), list(health.splits)
+    for line in health.in_words():
+        out.print(line, markup=False)
+    table = Table()
+    for name in ("class", *splits, "images"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, images in list(health.classes.items())[:SHOWN_CLASSES]:
+        cells = [f"{health.table[name][split]:,}" for split in splits]
+        table.add_row(printable(name).replace("[", r"\["), *cells, f"{images:,}")
+    if len(health.classes) > SHOWN_CLASSES:
+        table.add_row(f"{len(health.classes) - SHOWN_CLASSES:,} more", style="dim")
+    table.add_section()
+    table.add_row("in all", *[f"{images:,}" for images in health.splits.values()], f"{health.images:,}", style="bold")
+    out.print(table)
+    for kind, count in health.counts().items():
+        out.print(f"{kind} ({count:,}): {KINDS[kind]}", markup=False, soft_wrap=True, style="bold")
+        for problem in health.of(kind)[:SHOWN_PROBLEMS]:
+            paths = ", ".join(map(printable, problem.paths[:SHOWN_PATHS]))
+            more = f", {len(problem.paths) - SHOWN_PATHS} more" if len(problem.paths) > SHOWN_PATHS else ""
+            said = f"{paths}{more}: {printable(problem.detail)}" if paths else printable(problem.detail)
+            out.print(f"  {said}", markup=False, soft_wrap=True)
+        if count > SHOWN_PROBLEMS:
+            out.print(f"  and {count - SHOWN_PROBLEMS:,} more; --json lists all", markup=False)
+    if not health.problems:
+        out.print("no problem was found")
+    if exclude is not None:
+        out.print(f"{exclude}: {len(health.leave_out):,} images for train --exclude", markup=False, soft_wrap=True)
+    if page is not None:
+        out.print(f"{page}: what was found, with pictures", markup=False, soft_wrap=True)
 
 
 def show_evaluation(figures: dict[str, Any]) -> None:
