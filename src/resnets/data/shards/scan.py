@@ -47,7 +47,9 @@ class Ahead:
         self.start, self.held = 0, b""
 
     def __call__(self, offset: int, length: int) -> bytes:
-        length = min(length, max(self.size - offset, 0))
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
         if not self.start <= offset <= offset + length <= self.start + len(self.held):
             self.start = offset
             self.held = self.place.read(offset, min(max(length, self.place.ahead), self.size - offset))
