@@ -22,7 +22,7 @@ from resnets.cli import main
 from resnets.data.dataset import ArrayImages, Dataset
 from resnets.data.decode import decode
 from resnets.data.preprocessing import Preprocessing, crop
-from resnets.data.shards import open_shards, pack, plan
+from resnets.data.shards import names_shards, open_shards, pack, plan
 from resnets.data.shards.encoding import Encoding, resized
 from resnets.data.shards.sidecar import read_sidecar
 from resnets.data.sources import open_dataset
@@ -196,6 +196,14 @@ def test_without_our_index_the_classes_are_their_numbers(tmp_path, photos):
     }
 
 
+def test_a_picture_longer_than_a_jpeg_can_be_becomes_png(tmp_path):
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    Image.fromarray(photo(9, 70_000)).save(tmp_path / "data" / "a" / "long.bmp")
+    data = open_shards(pack(tmp_path / "data", tmp_path / "out", size=32).out)
+    assert data.images.keys[:] == ["000000.tar/000000000.png"]
+    assert (data.images.read(0) == photo(9, 70_000)).all()
+
+
 def test_how_many_shards_there_are_by_rule(monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (1000, 8, 8), np.uint8)
     data = Dataset("x", ArrayImages(pixels, [str(number) for number in range(1000)]), ("x",), np.zeros(1000, int))
@@ -250,7 +258,9 @@ def test_a_pack_that_is_killed_goes_on_to_the_same_bytes(tmp_path, photos):
     for at in (1, 2, 7, 4, 3):
         killed(photos, out, at)
         finished.append(len(list(out.glob("*.tar"))))
-        assert not (out / "index.json").exists()
+        with pytest.raises(ValueError, match="aren't all packed; the same pack, given again"):
+            open_shards(out)
+        assert names_shards(out)
     assert finished == sorted(finished) and 0 < finished[-1] < 8
     there = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     packed = pack(photos, out, size=48, shards=4)

@@ -10,6 +10,7 @@ from resnets.data.dataset import SPLIT_NAMES, natural
 
 INDEX = "index.json"  # what `pack` writes beside its shards
 MARK = "resnets_shards"  # its key that says the format's version
+WORK = ".pack"  # the folder that is there until the shards are whole
 MOST = 1_000_000  # shards that braces may mean
 
 
@@ -21,7 +22,7 @@ def is_remote(address: str) -> bool:
 def names_shards(data: str | os.PathLike[str]) -> bool:
     """Whether an address of data means shards: it is remote, ends in .tar, or is a folder of such files alone.
 
-    A folder that `pack` wrote is one even where its shards are gone, so that they are missed.
+    A folder that `pack` writes is one even where its shards aren't there, so that they are missed.
     """
     address = str(data)
     if is_remote(address) or address.lower().endswith(".tar"):
@@ -29,7 +30,7 @@ def names_shards(data: str | os.PathLike[str]) -> bool:
     path = Path(address)
     if not path.is_dir():
         return False
-    if is_sidecar(path / INDEX):
+    if is_sidecar(path / INDEX) or (path / WORK).is_dir():
         return True
     places = {(path / name).parent for name in tars_in(path)}
     return bool(places) and not any(_holds_other_folders(place) for place in places)

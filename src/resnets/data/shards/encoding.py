@@ -12,6 +12,7 @@ from resnets.data.dataset import Images
 from resnets.data.decode import ORIENTATION, PILLOW_RAISES, SUFFIXES, UnreadableImage, decode
 from resnets.data.preprocessing import RESAMPLING
 
+LONGEST = 65_500  # pixels of a JPEG's side, libjpeg's limit
 SUBSAMPLING = "420"  # of colour, as most cameras' and Pillow's
 MAGIC = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
          (b"MM\0*", ".tif"))  # fmt: skip
@@ -39,6 +40,8 @@ class Encoding:
         if _stays(data, self.size):
             return data, _suffix("", data)
         pixels = resized(_thin(decode(data, least=self.size)), self.size)
+        if max(pixels.shape) > LONGEST:
+            return _png(pixels), ".png"
         grey = pixels.shape[2] == 1
         how = {"colorspace": "GRAY", "colorsubsampling": "Gray"} if grey else {"colorsubsampling": SUBSAMPLING}
         return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), self.quality, **how), ".jpg"
@@ -59,7 +62,8 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
 
 def _thin(image: np.ndarray) -> np.ndarray:
     """One channel where all three are the same."""
-    grey = image.shape[2] == 3 and (image == image[:, :, :1]).all()
+    few = image[::16, ::16]  # most pictures show their colour here
+    grey = image.shape[2] == 3 and (few == few[:, :, :1]).all() and (image == image[:, :, :1]).all()
     return np.ascontiguousarray(image[:, :, :1]) if grey else image
 
 

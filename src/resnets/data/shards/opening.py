@@ -11,7 +11,7 @@ import numpy as np
 
 from resnets.data.dataset import Dataset
 from resnets.data.shards import scan
-from resnets.data.shards.addresses import is_remote, placed, split_of, tars_in
+from resnets.data.shards.addresses import WORK, is_remote, placed, split_of, tars_in
 from resnets.data.shards.images import ShardImages
 from resnets.data.shards.index import Index
 from resnets.data.shards.places import LocalPlace, OpenFiles, Place, Stat
@@ -69,16 +69,24 @@ def _given(address: str) -> Given:
         root = root if is_remote(root) else os.path.join(os.path.abspath(root), "")  # noqa: PTH100, PTH118
         if repeated := len(names) - len(set(names)):
             raise ValueError(f"{address} names {repeated} shards twice")
-        side = read_sidecar(root)
+        side = _sidecar(root)
         known = set(side.shards) if side else set()
         return Given(root, names, side if known.issuperset(names) else None)
     root = address.rstrip("/") + "/" if is_remote(address) else os.path.join(os.path.abspath(address), "")  # noqa: PTH100, PTH118
-    side = read_sidecar(root)
+    side = _sidecar(root)
     names = side.shards if side else [] if is_remote(root) else tars_in(Path(root))
     if not names:
         what = "no index.json of resnets" if is_remote(root) else "no .tar file"
         raise ValueError(f"there is {what} in {address}; name the shards with braces: {root}{{000000..000099}}.tar")
     return Given(root, names, side)
+
+
+def _sidecar(root: str) -> Sidecar | None:
+    """What `pack` says of a folder's shards. ValueError where it hasn't written all of them."""
+    side = read_sidecar(root)
+    if side is None and not is_remote(root) and Path(root, WORK).is_dir():
+        raise ValueError(f"the shards in {root} aren't all packed; the same pack, given again, goes on with them")
+    return side
 
 
 def _is_folder(address: str) -> bool:

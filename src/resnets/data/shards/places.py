@@ -43,7 +43,7 @@ class OpenFiles:
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
         self.lock = threading.Lock()
-        weakref.finalize(self, _close, self.held)
+        weakref.finalize(self, _close, self.held).atexit = False  # a thread may still read
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """Bytes of a file, fewer where it ends."""

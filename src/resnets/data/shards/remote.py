@@ -35,7 +35,7 @@ class Connections:
     def __init__(self) -> None:
         self.idle: dict[tuple[str, str], list[http.client.HTTPConnection]] = {}
         self.lock = threading.Lock()
-        weakref.finalize(self, _close, self.idle)
+        weakref.finalize(self, _close, self.idle).atexit = False  # a thread may still read
 
     def get(self, url: str, first: int | None = None, last: int | None = None) -> Answer:
         """The bytes `first`…`last` of a URL, or all; redirects are followed. Of a whole file that wasn't asked for no body.

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnets.data.shards.addresses import INDEX
+from resnets.data.shards.addresses import INDEX, WORK
 from resnets.data.shards.sidecar import read_sidecar
 from resnets.errors import WorkFailed
 from resnets.files import write_json
 
-WORK = ".pack"
 REQUEST, LOCK = "request.json", "lock"
 
 
