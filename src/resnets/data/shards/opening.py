@@ -15,7 +15,6 @@ from resnets.data.shards.addresses import WORK, is_remote, placed, split_of, tar
 from resnets.data.shards.images import ShardImages
 from resnets.data.shards.index import Index
 from resnets.data.shards.places import LocalPlace, OpenFiles, Place, Stat
-from resnets.data.shards.remote import remote_places
 from resnets.data.shards.sidecar import Sidecar, read_sidecar
 from resnets.data.shards.tar import Damaged
 
@@ -49,8 +48,8 @@ def open_shards(address: str | os.PathLike[str], tolerate: bool = False) -> Data
     if not tolerate and faults:
         raise ValueError(faults[0])
     if given.sidecar is not None:
-        every = given.sidecar.shards
-        index = given.sidecar.read_index().of_shards([every.index(given.names[number]) for number in there])
+        place = {name: number for number, name in enumerate(given.sidecar.shards)}
+        index = given.sidecar.read_index().of_shards([place[given.names[number]] for number in there])
     else:
         index, there = _scanned(places, stats, there, faults, tolerate)
     if faults:
@@ -103,6 +102,8 @@ def _is_folder(address: str) -> bool:
 
 def _places(given: Given) -> Sequence[Place]:
     if is_remote(given.root):
+        from resnets.data.shards.remote import remote_places  # http and ssl, which files don't need
+
         return remote_places(given.root, given.names)
     files = OpenFiles()
     return [LocalPlace(given.root + name, files) for name in given.names]

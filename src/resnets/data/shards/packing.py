@@ -15,7 +15,6 @@ from resnets.data.decode import UnreadableImage
 from resnets.data.shards.addresses import INDEX
 from resnets.data.shards.encoding import Encoding
 from resnets.data.shards.plan import Shard, counted, planned
-from resnets.data.shards.progress import PackProgress
 from resnets.data.shards.sidecar import FORMAT
 from resnets.data.shards.work import Work
 from resnets.data.shards.writing import Encoded, write_index, write_shard
@@ -61,6 +60,8 @@ def pack(
     where the folder was begun otherwise or holds something else, WorkFailed where no image can be read or another process
     packs into it.
     """
+    from resnets.data.shards.progress import PackProgress  # rich, which reading needn't load
+
     _check(size, quality, shards)
     if not isinstance(data, Dataset):
         from resnets.data.sources import open_dataset  # which opens shards too

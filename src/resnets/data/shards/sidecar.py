@@ -10,7 +10,6 @@ import numpy as np
 
 from resnets.data.shards.addresses import INDEX, MARK, is_remote
 from resnets.data.shards.index import Index, Names, load
-from resnets.data.shards.remote import fetched
 
 FORMAT = 1
 OFFSETS = "index.npz"
@@ -64,6 +63,8 @@ def read_sidecar(root: str) -> Sidecar | None:
 
 def _content(root: str, name: str) -> bytes | None:
     if is_remote(root):
+        from resnets.data.shards.remote import fetched  # http and ssl, which files don't need
+
         return fetched(root + name)
     try:
         return Path(root, name).read_bytes()
