@@ -5,6 +5,8 @@ import hashlib
 import importlib.util
 import io
 import json
+import logging
+import re
 import signal
 import subprocess
 import sys
@@ -182,6 +184,19 @@ def test_webdatasets_own_library_reads_them(tmp_path, photos):
     train = data.indices("train").tolist()
     assert read[::2] == [hashlib.sha256(data.images.encoded(index)).hexdigest() for index in train]
     assert [int(label) for label in read[1::2]] == data.labels[train].tolist()
+
+
+def test_some_of_a_packs_shards_by_their_names(tmp_path, photos):
+    out = pack(photos, tmp_path / "out", size=0, shards=3).out
+    whole = open_shards(out)
+    some = open_shards(f"{out}/train-{{000002,000001}}.tar")
+    wanted = [index for number in (2, 1) for index in range(24) if whole.images.shard[index] == number]
+    assert sorted(some.images.keys) == sorted(whole.images.keys[index] for index in wanted) and len(some) == 16
+    for index, key in enumerate(some.images.keys):
+        there = whole.images.keys[:].index(key)
+        assert some.images.encoded(index) == whole.images.encoded(there)
+        assert some.classes[some.labels[index]] == whole.classes[whole.labels[there]]
+    assert list(some.splits) == ["train"]
 
 
 def test_without_our_index_the_classes_are_their_numbers(tmp_path, photos):
@@ -408,6 +423,17 @@ def test_the_verb(tmp_path, photos, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--size", "50"])
     assert "size was 48 and is now 50" in capsys.readouterr().err
+
+
+def test_how_far_it_is_goes_to_standard_error(tmp_path, photos, capsys, caplog, monkeypatch):
+    monkeypatch.setattr("resnets.data.shards.progress.EVERY", 0.0)
+    with caplog.at_level(logging.INFO):
+        pack(photos, tmp_path / "lines", size=48)
+    assert re.match(r"lines: 1 of 30 images, \d+ images/s, \d+ s left$", caplog.messages[0]) and len(caplog.messages) == 29
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    pack(photos, tmp_path / "bar", size=48)
+    said = capsys.readouterr()
+    assert "30/30" in said.err and "images/s" in said.err and not said.out
 
 
 def test_shards_can_be_packed_again(tmp_path, photos):

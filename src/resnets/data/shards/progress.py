@@ -47,11 +47,11 @@ class PackProgress:
         """Show that one more image is done."""
         self.done += 1
         self.last = time.monotonic()
+        if self.last < self.next and self.done < self.images:
+            return
+        self.next = self.last + (0.2 if self.live else EVERY)
         if self.live:
-            if self.last >= self.next - EVERY or self.done == self.images:
-                self.next = self.last + 0.2 + EVERY
-                self.bar.update(self.task, completed=self.done, said=f"{self.speed:,.0f} images/s")
-        elif self.last >= self.next and self.done < self.images:
-            self.next = self.last + EVERY
+            self.bar.update(self.task, completed=self.done, said=f"{self.speed:,.0f} images/s")
+        elif self.done < self.images:
             left = duration((self.images - self.done) / self.speed)
             log.info("%s: %d of %d images, %.0f images/s, %s left", self.name, self.done, self.images, self.speed, left)
