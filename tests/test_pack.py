@@ -197,6 +197,8 @@ def test_some_of_a_packs_shards_by_their_names(tmp_path, photos):
         assert some.images.encoded(index) == whole.images.encoded(there)
         assert some.classes[some.labels[index]] == whole.classes[whole.labels[there]]
     assert list(some.splits) == ["train"]
+    (out / "train-000003.tar").write_bytes((out / "val-000000.tar").read_bytes())  # which the index doesn't know
+    assert open_shards(f"{out}/train-{{000002..000003}}.tar").classes == ("0", "1", "2")
 
 
 def test_without_our_index_the_classes_are_their_numbers(tmp_path, photos):
