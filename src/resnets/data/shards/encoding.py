@@ -34,11 +34,9 @@ class Encoding:
         data = images.encoded(index)
         if data is None:
             return _png(resized(_thin(images.read(index)), self.size)), ".png"
-        if not self.size:
+        if not self.size or _stays(data, self.size):
             decode(data, least=1)  # what can't be decoded is left out; a JPEG is decoded at an eighth of its size
-            return data, _suffix(images.keys[index], data)
-        if _stays(data, self.size):
-            return data, _suffix("", data)
+            return data, _suffix(images.keys[index] if not self.size else "", data)
         pixels = resized(_thin(decode(data, least=self.size)), self.size)
         if max(pixels.shape) > LONGEST:
             return _png(pixels), ".png"
@@ -74,18 +72,13 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _stays(data: bytes, size: int) -> bool:
-    """Whether a file that can be decoded needs no change."""
+    """Whether a file, if it can be decoded, needs no change."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             plain = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB") and "transparency" not in image.info
-            return plain and min(image.size) <= size and image.getexif().get(ORIENTATION, 1) == 1 and _loads(image)
+            return plain and min(image.size) <= size and image.getexif().get(ORIENTATION, 1) == 1
     except (Image.DecompressionBombError, *PILLOW_RAISES):
         return False
-
-
-def _loads(image: Image.Image) -> bool:
-    image.load()
-    return True
 
 
 def _suffix(key: str, data: bytes) -> str:
