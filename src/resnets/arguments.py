@@ -150,6 +150,16 @@ def _demo(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", default="resnets-demo", metavar="DIR", help="where it goes (default: resnets-demo)")
 
 
+def _pack(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, shards, or digits")
+    verb.add_argument("out", metavar="OUT", help="the folder of shards; a killed pack goes on when it is given again")
+    verb.add_argument("--size", type=int, default=256, metavar="N",
+                      help="pixels of the shorter side, at most; 0 copies the files as they are (default: 256)")  # fmt: skip
+    verb.add_argument("--quality", type=int, default=95, metavar="Q", help="of JPEG, from 1 to 100 (default: 95)")
+    verb.add_argument("--shards", type=int, metavar="N", help="shards of each split (default: of 256 MB at most, about)")
+    verb.add_argument("--workers", type=int, default=0, metavar="N", help="threads (default: one a core)")
+
+
 def _model(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="MODEL", help="a model file, a run folder or an exported folder")
 
@@ -170,5 +180,6 @@ ARGUMENTS = {
     "export": _export,
     "convert": _convert,
     "bench": _bench,
+    "pack": _pack,
     "demo": _demo,
 }

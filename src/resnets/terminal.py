@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resnets.complexity import Layer
+from resnets.words import bytes_said
 
 if TYPE_CHECKING:
     from resnets.data.health import Health
@@ -202,6 +203,17 @@ def show_verified(folder: str, found: dict[str, Any]) -> None:
     if "real" in found:
         real = found["real"]
         out.print(f"top-1 {real['top1']:.2%} on {real['images']:,} images of {real['data']}, {real['split']}", markup=False)
+
+
+def show_packed(packed: dict[str, Any]) -> None:
+    """What a pack wrote, in a line or two."""
+    out = console()
+    size, speed = bytes_said(packed["bytes"]), packed["images_per_second"]
+    how = "" if speed is None else f", {speed:,.0f} images/s"
+    said = f"{packed['out']}: {packed['images']:,} images in {packed['shards']:,} shards, {size}{how}"
+    out.print(said, markup=False, soft_wrap=True)
+    if packed["left_out"]:
+        out.print(f"{packed['left_out']:,} images couldn't be read and are left out; index.json lists them")
 
 
 def show_bench(document: dict[str, Any]) -> None:

@@ -10,15 +10,9 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from resnets.arguments import CONVERT_OPTIONS, ENGINE_OPTIONS, PREDICT_OPTIONS, TRAIN_OPTIONS, parser
-
-if TYPE_CHECKING:
-    from resnets.model import Model
-    from resnets.prediction.exported import Exported
-    from resnets.prediction.paths import Part
-    from resnets.prediction.sorting import Sorter
+from resnets.arguments import CONVERT_OPTIONS, ENGINE_OPTIONS, TRAIN_OPTIONS, parser
+from resnets.cli.predicting import predict
 
 log = logging.getLogger("resnets")
 
@@ -156,84 +150,6 @@ def evaluate(options: argparse.Namespace) -> None:
             print(f"{Path(options.out) / 'report.html'}: calibration, confusions, mistakes")
 
 
-def predict(options: argparse.Namespace) -> int:
-    """Say what images show."""
-    from resnets import prediction
-    from resnets.prediction.exported import open_model
-    from resnets.prediction.paths import Part, listed
-    from resnets.prediction.preparing import prepared
-    from resnets.prediction.sorting import Sorter
-
-    if options.cluster is not None:
-        return _predict_on_cluster(options)
-    if options.features and options.out is None and not options.json:
-        raise ValueError("features are numbers by the hundred: write them with --out FILE, or --json")
-    share = None if options.part is None else Part.parse(options.part)
-    model = prepared(open_model(options.model), options.preprocessing)
-    sorter = None if options.sort_into is None else Sorter(options.sort_into, model.classes)
-    if options.out is not None:
-        return _predict_to(options, model, sorter, share)
-    images: Sequence[str] = options.paths
-    if sorter is not None or share is not None:
-        images = listed(options.paths, sort_into=options.sort_into)
-        images = images if share is None else share.of_images(images)
-    how = {name: getattr(options, name) for name in PREDICT_OPTIONS}
-    answers = prediction.predict(model, images, **how)
-    counted = prediction.Counted(answers if sorter is None else sorter.passing(answers))
-    if options.json:
-        from resnets import terminal
-
-        terminal.print_json([answer.to_json() for answer in counted])
-    else:
-        for answer in counted:
-            said = "  ".join(f"{label} {score:.1%}" for label, score in answer.top(options.top))
-            print(f"{answer.path}: {said or answer.error or 'nothing above the score'}")
-    if sorter is not None:
-        sorter.say()
-    return counted.status()
-
-
-def _predict_to(
-    options: argparse.Namespace, model: "Model | Exported", sorter: "Sorter | None", share: "Part | None"
-) -> int:
-    """`predict` with --out."""
-    from resnets import prediction, terminal
-    from resnets.prediction.paths import listed
-    from resnets.prediction.sorting import sort_table
-    from resnets.prediction.tables import Layout, check_table
-
-    check_table(Path(options.out), options.features)
-    images = listed(options.paths, out=options.out, part=share, sort_into=options.sort_into)
-    how = {name: getattr(options, name) for name in PREDICT_OPTIONS}
-    written = prediction.predict_to(model, images, options.out, part=options.part, **how)
-    if sorter is not None:
-        layout = Layout(written.out.suffix, options.top, options.features)
-        sort_table(written.out, layout, images if share is None else share.of_images(images), sorter)
-        sorter.say()
-    if options.json:
-        terminal.print_json({**written.to_json(), **({} if sorter is None else {"sorted": sorter.to_json()})})
-    return written.status()
-
-
-def _predict_on_cluster(options: argparse.Namespace) -> int:
-    """`predict` with --cluster."""
-    from resnets import terminal
-    from resnets.prediction.cluster import predict_on_cluster
-    from resnets.prediction.exported import open_model
-    from resnets.prediction.preparing import prepared
-
-    if options.sort_into is not None:
-        raise ValueError("--sort-into links and copies files on this machine; with --cluster, leave it out")
-    model = options.model
-    if options.preprocessing is not None:
-        model = prepared(open_model(model), options.preprocessing)
-    how = {name: getattr(options, name) for name in (*PREDICT_OPTIONS, "part")}
-    written = predict_on_cluster(model, options.paths, options.out, cluster=options.cluster, **how)
-    if options.json:
-        terminal.print_json(written.to_json())
-    return written.status()
-
-
 def export(options: argparse.Namespace) -> None:
     """Write a model as another runtime's file, with proof that it predicts the same; or check such a folder."""
     from resnets import exporting, terminal
@@ -269,6 +185,18 @@ def convert(options: argparse.Namespace) -> None:
         terminal.show_conversion(options.out, document)
 
 
+def pack(options: argparse.Namespace) -> None:
+    """Write labelled images as tar shards, resized once, which training reads faster than many small files."""
+    from resnets import terminal
+    from resnets.data.shards import pack as pack_shards
+
+    packed = pack_shards(options.data, options.out, options.size, options.quality, options.shards, options.workers)
+    if options.json:
+        terminal.print_json(packed.to_json())
+    else:
+        terminal.show_packed(packed.to_json())
+
+
 def bench(options: argparse.Namespace) -> None:
     """Measure this machine: how fast a model runs here, with which engine and precision, and how good it then is."""
     from resnets import terminal
@@ -295,4 +223,6 @@ def demo(options: argparse.Namespace) -> None:
         print(f"{found[name]}: {said}")
 
 
-VERBS = {verb.__name__: verb for verb in (table, summary, check, train, evaluate, predict, export, convert, bench, demo)}
+VERBS = {
+    verb.__name__: verb for verb in (table, summary, check, train, evaluate, predict, export, convert, pack, bench, demo)
+}
