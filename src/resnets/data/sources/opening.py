@@ -1,0 +1,33 @@
+"""Data by its name or its path."""
+
+import os
+from pathlib import Path
+
+from resnets.data.dataset import Dataset
+from resnets.data.sources.folder import folder
+from resnets.data.sources.idx import digits, idx, is_idx
+from resnets.data.sources.manifest import MANIFESTS, manifest
+
+BUILT_IN = ("digits",)
+
+
+def open_dataset(data: str | os.PathLike[str]) -> Dataset:
+    """Labelled images by the name of a built-in set ("digits") or a path: a folder, a manifest, or a folder of IDX files.
+
+    - A folder of class folders, or of train/val/test (also training, valid, validation) with class folders in each.
+      Images may lie deeper; hidden files and folders are no classes and no images.
+    - A CSV or Parquet manifest with the columns `path` (relative to it) and `label`, and `split` if there are splits.
+    - IDX files, plain or gzip, named as MNIST's: `train-images-idx3-ubyte.gz`, …; `t10k` is the split `test`.
+
+    Raises ValueError, naming the place, where there is no such thing, fewer than one class, or a file is damaged.
+    """
+    path = Path(data)
+    if str(data) in BUILT_IN and not path.exists():
+        return digits()
+    if path.is_dir():
+        return idx(path) if is_idx(path) else folder(path)
+    if path.suffix.lower() in MANIFESTS and path.is_file():
+        return manifest(path)
+    if path.is_file():
+        raise ValueError(f"{path} is a file; data is a folder of class folders, a .csv or .parquet manifest, or IDX files")
+    raise ValueError(f"there is no data at {path}; give a folder, a manifest, or the name of a built-in set (digits)")
