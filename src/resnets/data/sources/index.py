@@ -76,7 +76,7 @@ def kept(root: Path) -> Scan | None:
 def keep(root: Path, found: Scan, began: int) -> Scan | None:
     """Keep a listing that was begun at `began` (nanoseconds since 1970), and give it as mapped; None where it isn't kept."""
     path = place_of(root)
-    if len(found.paths) < LEAST or found.stamps[:, :2].max() + GRAIN > began:
+    if len(found.paths) < LEAST or int(found.stamps[:, :2].max()) + GRAIN > began:
         return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

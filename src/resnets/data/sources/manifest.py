@@ -1,5 +1,6 @@
 """A CSV or Parquet table of paths, labels and splits. Its columns stay Arrow's: no Python object for each row."""
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from resnets.data.sources.labelling import labelled
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TOGETHER = 16  # blocks of a CSV file, of a megabyte each
 MANIFESTS = (".csv", ".parquet")
 
 
@@ -26,7 +28,9 @@ def manifest(path: Path) -> Dataset:
     if not len(keys):
         raise ValueError(f"{path} lists no image")
     splits = _splits(path, columns.pop("split", None), len(keys))
-    return labelled(path.stem, FileImages(path.parent, Strings(keys)), labels, splits, {})
+    data = labelled(path.stem, FileImages(path.parent, Strings(keys)), labels, splits, {})
+    _give_back()
+    return data
 
 
 def manifest_paths(path: Path) -> list[Path]:
@@ -79,7 +83,8 @@ def _columns(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> 
         else:
             kinds = {**dict.fromkeys(few, pa.dictionary(pa.int32(), pa.string())), "path": pa.string()}  # 007 stays 007
             how = csv.ConvertOptions(column_types=kinds, include_columns=wanted)
-            table = csv.read_csv(path, convert_options=how)
+            with csv.open_csv(path, convert_options=how) as reader:
+                table = _compact(reader)
         columns = {name: table[name] for name in wanted}
         if not (pa.types.is_string(columns["path"].type) or pa.types.is_large_string(columns["path"].type)):
             columns["path"] = columns["path"].cast(pa.large_string())
@@ -87,6 +92,23 @@ def _columns(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> 
         return columns
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from None
+
+
+def _compact(batches: "pa.RecordBatchReader") -> "pa.Table":
+    """Batches of a CSV file as a table of its own memory: as they come they are parts of larger, mostly empty buffers."""
+    import pyarrow as pa
+
+    rest, tables = iter(batches), []
+    while some := list(islice(rest, TOGETHER)):
+        tables.append(pa.Table.from_batches(some).combine_chunks())
+    return pa.concat_tables(tables) if tables else batches.schema.empty_table()
+
+
+def _give_back() -> None:
+    """Memory that Arrow has kept of what it read in between."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def _coded(path: Path, column: "pa.ChunkedArray") -> Coded:
