@@ -1,5 +1,6 @@
 """Images that lie in tables: Parquet as the Hugging Face hub has it, folders that `datasets` saved, `hf:` names."""
 
+import hashlib
 import io
 import json
 import threading
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from serving import Handler, serving
 
 from resnets.data.decode import UnreadableImage
 from resnets.data.sources import open_dataset, parquet
@@ -304,3 +306,152 @@ def test_a_saved_folder_that_is_damaged_is_told_what(tmp_path, change, said):
     with pytest.raises(ValueError, match=said) as caught:
         open_dataset(root)
     assert str(root) in str(caught.value)
+
+
+# The hub
+
+ADDRESS = "resolve/c0ffee"
+
+
+class Hub(Handler):
+    """Parquet files through a redirect that states their hash, as the hub sends them."""
+
+    stated = True
+    broken = False
+
+    def send_head(self):
+        path = self.translate_path(self.path)
+        if not path.endswith(".parquet"):
+            return super().send_head()
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123
+                content = file.read()
+        except OSError:
+            self.send_error(404)
+            return None
+        if "?blob" not in self.path:
+            self.send_response(302)
+            self.send_header("Location", f"{self.path}?blob")
+            if self.stated:
+                self.send_header("X-Linked-Etag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.end_headers()
+            return None
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return io.BytesIO(content[:-1] + b"x" if self.broken else content)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A function that puts files of a repository on a site, at a revision."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
+    monkeypatch.setenv("no_proxy", "*")
+
+    def put(files, repository="me/pets", revision="main", more=()):
+        for name, table in files.items():
+            write(tmp_path / "site" / "datasets" / repository / ADDRESS / name, table)
+        listed = tmp_path / "site" / "api" / "datasets" / repository / "revision" / revision
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        siblings = [{"rfilename": name} for name in ("README.md", *files, *more)]
+        listed.write_text(json.dumps({"sha": "c0ffee", "siblings": siblings}))
+        return tmp_path / "site"
+
+    return put
+
+
+SPLIT = {"data/train-00000-of-00001.parquet": rows(0, 9), "data/test-00000-of-00001.parquet": rows(9, 4)}
+
+
+@pytest.mark.parametrize("name", ["hf:me/pets", "hf:me/pets@main"])
+def test_a_dataset_of_the_hub_is_fetched_once(site, monkeypatch, name):
+    with serving(site(SPLIT), Hub) as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        data = open_dataset(name)
+        first = len(asked)
+        open_dataset(name)
+        assert len(asked) == first == 5
+    assert data.name == "pets" and said(data, "train") == expected(range(9)) and said(data, "test") == expected(range(9, 13))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert said(open_dataset(name)) == said(data)
+
+
+def test_what_was_fetched_stays_and_the_rest_is_fetched(site, monkeypatch, cache):
+    place = site(SPLIT)
+    train = place / "datasets" / "me" / "pets" / ADDRESS / "data" / "train-00000-of-00001.parquet"
+    content = train.read_bytes()
+    train.unlink()
+    with serving(place, Hub) as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(ValueError, match=r"hf:me/pets: .*train-00000.* isn't there"):
+            open_dataset("hf:me/pets")
+        train.write_bytes(content)
+        asked.clear()
+        assert len(open_dataset("hf:me/pets")) == 13
+        assert len(asked) == 2 and all("train-" in path for path in asked)
+        (fetched,) = (cache / "datasets").rglob("test-*.parquet")
+        fetched.write_bytes(b"cut off")
+        asked.clear()
+        assert len(open_dataset("hf:me/pets")) == 13
+        assert len(asked) == 2 and all("test-" in path for path in asked)
+
+
+def test_configurations_are_told_apart(site, monkeypatch):
+    files = {"plain/train-00000-of-00001.parquet": rows(0, 5), "noisy/train/0000.parquet": rows(50, 6)}
+    with serving(site(files), Hub) as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(ValueError, match="several configurations; name one: hf:me/pets/noisy, hf:me/pets/plain"):
+            open_dataset("hf:me/pets")
+        assert said(open_dataset("hf:me/pets/noisy"), "train") == expected(range(50, 56))
+        assert not [path for path in asked if "plain" in path]
+        with pytest.raises(ValueError, match="no Parquet files in none"):
+            open_dataset("hf:me/pets/none")
+
+
+def test_what_is_no_parquet_comes_from_the_hubs_conversion(site, monkeypatch):
+    site({}, more=["images.zip"])
+    place = site({"default/train/0000.parquet": rows(0, 5)}, revision="refs/convert/parquet")
+    with serving(place, Hub) as (address, _):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert said(open_dataset("hf:me/pets"), "train") == expected(range(5))
+        site({}, "me/more")
+        with pytest.raises(ValueError, match="hf:me/more has no Parquet files"):
+            open_dataset("hf:me/more")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"broken": True}, "sent something else"), ({"stated": False}, "states no hash of it")]
+)
+def test_what_is_not_its_hash_is_not_kept(site, monkeypatch, cache, change, said):
+    with serving(site(SPLIT), type("Hub", (Hub,), change)) as (address, _):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(WorkFailed, match=f"couldn't be fetched .*{said}"):
+            open_dataset("hf:me/pets")
+    assert not list(cache.rglob("*.parquet"))
+
+
+def test_without_a_network_it_says_how_to_bring_the_files(site, cache, caplog):
+    with pytest.raises(WorkFailed, match=r"hf:me/pets couldn't be fetched .*train-….parquet.* into .*me--pets@main"):
+        open_dataset("hf:me/pets")
+    write(cache / "datasets" / "me--pets@main" / "train-0.parquet", rows(0, 5))
+    assert said(open_dataset("hf:me/pets"), "train") == expected(range(5))
+    assert "was brought by hand" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["hf:pets", "hf:me/pets/../x", "hf:", "hf:me/pets@"])
+def test_names_that_are_none(name, site):
+    with pytest.raises(ValueError, match="is no name of the hub's"):
+        open_dataset(name)
+
+
+def test_names_of_the_hub_that_are_not_there(site, monkeypatch):
+    with serving(site(SPLIT), Hub) as (address, _):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(ValueError, match=r"hf:me/none: .* isn't there, or isn't public"):
+            open_dataset("hf:me/none")
+
+
+def test_no_file_is_written_outside_of_the_cache(site, monkeypatch, tmp_path):
+    with serving(site(SPLIT, more=["../../../x.parquet", "/x.parquet"]), Hub) as (address, _):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert len(open_dataset("hf:me/pets")) == 13

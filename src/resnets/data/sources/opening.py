@@ -5,6 +5,7 @@ from pathlib import Path
 
 from resnets.data.dataset import Dataset
 from resnets.data.sources.folder import folder
+from resnets.data.sources.hub import hub_dataset, is_name
 from resnets.data.sources.idx import digits, idx, is_idx
 from resnets.data.sources.manifest import MANIFESTS, manifest
 from resnets.data.sources.parquet import files_below, has_images, parquet_images
@@ -22,6 +23,7 @@ def open_dataset(data: str | os.PathLike[str]) -> Dataset:
     - Parquet files with the images inside, one or a folder of them: columns `image` (or `img`; bytes, or struct {bytes,
       path}) and `label`, splits by the files' names (`train-00000-of-00002.parquet`). Unpacked once into the cache folder.
     - A folder that the library `datasets` saved.
+    - A dataset of the Hugging Face hub, `hf:ORG/NAME`, as `resnets.data.sources.hub` says.
     - IDX files, plain or gzip, named as MNIST's: `train-images-idx3-ubyte.gz`, …; `t10k` is the split `test`.
 
     Raises ValueError, naming the place, where there is no such thing, fewer than one class, or a file is damaged.
@@ -29,6 +31,9 @@ def open_dataset(data: str | os.PathLike[str]) -> Dataset:
     path = Path(data)
     if str(data) in BUILT_IN and not path.exists():
         return digits()
+    if is_name(data):
+        return hub_dataset(str(data))
+    # Here resnets.data.shards.open_shards(data) comes in: tar files, and braces, which are no path that exists.
     if path.is_dir():
         return _of_folder(path)
     if path.suffix.lower() == ".parquet" and path.is_file() and has_images(path):
