@@ -1,5 +1,6 @@
 """Data of millions of images: manifests that stay columns, listings of folders that are kept."""
 
+import hashlib
 import logging
 import os
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from resnets.data import columns
 from resnets.data.columns import Strings, coded, lines, places, some, strings
-from resnets.data.dataset import FileImages, held_out
+from resnets.data.dataset import Dataset, FileImages, held_out
 from resnets.data.order import order, uniform
 from resnets.data.sources import folder as folders
 from resnets.data.sources import index, open_dataset
@@ -97,6 +98,15 @@ def test_an_epochs_order_is_drawn_in_parts(monkeypatch):
     whole = np.argsort(uniform(3, 5, np.arange(1000), 1)[:, 0], kind="stable")
     monkeypatch.setattr("resnets.data.order.AT_ONCE", 64)
     assert (order(3, 5, 1000) == whole).all()
+
+
+def test_a_fingerprint_is_taken_in_blocks(words, monkeypatch, tmp_path):
+    column, plain = words
+    labels = np.arange(50) % 2
+    rows = np.array([44, 3, 7, 6, 7])
+    data = Dataset("x", FileImages(tmp_path, column), ("a", "ß"), labels)
+    whole = "".join(f"{plain[row]}\t{data.classes[labels[row]]}\t-1\n" for row in sorted(set(rows.tolist())))
+    assert data.fingerprint(rows) == hashlib.sha256(whole.encode()).hexdigest()
 
 
 # Manifests
@@ -296,6 +306,10 @@ CHANGES = {
     "a class more": lambda tree: (tree / "train" / "c").mkdir(),
     "a class filled": lambda tree: (tree / "train" / "none" / "1.png").write_bytes(b"x"),
     "a class renamed": lambda tree: (tree / "train" / "b").rename(tree / "train" / "z"),
+    "a split more": lambda tree: (
+        (tree / "val" / "a").mkdir(parents=True),
+        (tree / "val" / "a" / "5.png").write_bytes(b"x"),
+    ),
     "a split renamed": lambda tree: (tree / "test").rename(tree / "val"),
     "a folder between": lambda tree: (tree / "train" / "b" / "deep").rename(tree / "train" / "b" / "deeper"),
     "a folder for another": lambda tree: (
