@@ -1,6 +1,7 @@
 """Data of millions of images: manifests that stay columns, listings of folders that are kept."""
 
 import hashlib
+import io
 import logging
 import os
 import subprocess
@@ -385,6 +386,34 @@ def test_without_a_place_to_keep_it_a_folder_still_opens(tree, monkeypatch):
     (tree.parent / "file").touch()
     monkeypatch.setenv("RESNETS_CACHE", str(tree.parent / "file"))
     assert len(open_dataset(tree)) == 6
+
+
+def test_a_link_that_leads_in_a_circle_hides_nothing(tree):
+    (tree / "train" / "a" / "0.png").symlink_to("0.png")
+    (tree / "train" / "round").symlink_to("round")
+    assert [key for key in open_dataset(tree).images.keys if key.startswith("train/a/")] == [
+        "train/a/0.png", "train/a/1.png", "train/a/2.jpg", "train/a/10.png"
+    ]  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    def __init__(self, there):
+        super().__init__()
+        self.there = there
+
+    def isatty(self):
+        return self.there
+
+
+@pytest.mark.parametrize(("there", "after", "shown"), [(True, 0, True), (False, 0, False), (True, 60, False)])
+def test_what_takes_long_is_counted_on_a_terminal(tree, monkeypatch, there, after, shown):
+    monkeypatch.setattr("resnets.data.progress.AFTER", after)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal(there)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    open_dataset(tree)
+    assert ("listing tree" in terminal.getvalue()) == shown
+    assert shown or not terminal.getvalue()
 
 
 def test_links_to_class_folders_are_classes_and_links_deeper_are_not(tree, monkeypatch):

@@ -83,7 +83,7 @@ def _walk(root: Path, top: str, note: Callable[[str], None]) -> Iterator[tuple[s
                 for entry in entries:
                     if _hidden(entry.name):
                         continue
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         folders += [] if entry.is_symlink() else [entry.name]
                     elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
                         files.append(entry.name)
@@ -96,8 +96,16 @@ def _walk(root: Path, top: str, note: Callable[[str], None]) -> Iterator[tuple[s
 def _subfolders(place: Path) -> list[str]:
     """Names of the folders in a folder, hidden ones left out, in natural order."""
     with os.scandir(place) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name)]
+        names = [entry.name for entry in entries if _is_folder(entry) and not _hidden(entry.name)]
     return sorted(names, key=natural)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link that leads round in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _hidden(name: str) -> bool:
