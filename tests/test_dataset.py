@@ -44,6 +44,11 @@ def test_classes_and_images_are_in_natural_order(tmp_path):
     assert list(data.images.keys)[:4] == ["1/9.png", "1/10.png", "2/9.png", "2/10.png"]
 
 
+def test_images_of_a_folder_stand_before_those_of_its_folders(tmp_path):
+    put(tmp_path, "a/2/1.png", "a/10/1.png", "a/z.png", "a/2/x/1.png", "a/2/9.png")
+    assert list(open_dataset(tmp_path).images.keys) == ["a/z.png", "a/2/1.png", "a/2/9.png", "a/2/x/1.png", "a/10/1.png"]
+
+
 def test_natural_order():
     names = ["n2", "n10", "n1", "10", "9", "n01", "a", "B", "n1b", "n1a2", "n1a10"]
     assert sorted(names, key=natural) == ["9", "10", "B", "a", "n01", "n1", "n1a2", "n1a10", "n1b", "n2", "n10"]
@@ -202,8 +207,8 @@ def test_a_manifests_splits(place, names):
 
 
 def test_splits_of_other_names_stand_behind(place):
-    columns = {"path": ["1", "2", "3"], "label": ["a", "a", "b"], "split": ["fold2", "test", "fold1"]}
-    assert list(open_dataset(table(place, columns)).splits) == ["test", "fold1", "fold2"]
+    columns = {"path": ["1", "2", "3"], "label": ["a", "a", "b"], "split": ["fold2", "test", "Fold1"]}
+    assert list(open_dataset(table(place, columns)).splits) == ["test", "Fold1", "fold2"]
 
 
 def test_a_split_column_without_a_word_is_none(place):
@@ -473,6 +478,17 @@ def test_the_fingerprint_is_of_some_images_and_of_pixels(tmp_path):
     data = listed(["a/1", "a/2"])
     brighter = replace(data, images=ArrayImages(np.ones((2, 1, 1), np.uint8), ["a/1", "a/2"]))
     assert data.fingerprint(data.indices()) != brighter.fingerprint(data.indices())
+
+
+def test_the_fingerprints_are_those_that_models_have_stored():
+    data = open_dataset("digits")
+    assert data.fingerprint(data.indices())[:16] == "2973bc9c60eb5f8a"
+    assert data.fingerprint(np.array([5, 3, 3, 1]))[:16] == "8ea8eef07c8e6cdb"
+    assert data.fingerprint(divide(data, 0.1, 3).train)[:16] == "baaa765dc21ace5d"
+    keys = [f"class{number % 5}/photo{number}ä.jpg" for number in range(3000)]
+    files = FileImages(Path("/nowhere"), keys)
+    gone = Dataset("x", files, tuple(f"class{number}" for number in range(5)), np.arange(3000) % 5)
+    assert gone.fingerprint(np.arange(2999, 0, -3))[:16] == "ad2346985dad9f62"
 
 
 def test_a_file_that_is_gone_still_has_a_fingerprint(tmp_path):

@@ -95,6 +95,17 @@ def test_unreadable_files_are_counted_and_nothing_readable_fails(tmp_path):
         resnets.evaluate(model(), data)
 
 
+def test_logits_stay_with_their_images_where_some_cannot_be_read(tmp_path):
+    whole = examine(model(), photos(tmp_path / "photos", "ant", "bee"))
+    for name in ("ant/0.png", "ant/3.png", "bee/5.png"):
+        (tmp_path / "photos" / name).write_text("no image")
+    some = examine(model(), tmp_path / "photos")
+    rows = [row for row, key in enumerate(whole.keys) if key not in some.unreadable]
+    assert len(some.unreadable) == 3 and list(some.keys) == [whole.keys[row] for row in rows]
+    assert some.labels.tolist() == whole.labels[rows].tolist() and some.logits.shape == (9, 3)
+    np.testing.assert_allclose(some.logits, whole.logits[rows], atol=1e-4)
+
+
 @pytest.mark.slow
 def test_the_demo_ends_well(tmp_path):
     found = resnets.demo(tmp_path / "demo")

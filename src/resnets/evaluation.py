@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ class Evaluation:
     """What was measured, image by image and in sum."""
 
     figures: dict[str, Any]  # the JSON document of `resnets evaluate`
-    keys: list[str]  # of the images measured, in order
+    keys: Sequence[str]  # of the images measured, in order
     labels: np.ndarray  # int64 [images], in the model's classes
     logits: np.ndarray  # float32 [images, classes]
     unreadable: dict[str, str]  # relative path → why
@@ -79,14 +79,11 @@ def examine(
         )
     predictor = Predictor(loaded, **how)
     predictor.announce()
-    readers: Iterator[Reader] = (partial(dataset.images.read, index) for index in known.tolist())
-    outputs = list(predictor(readers))
-    good = np.array([output.logits is not None for output in outputs])
+    good, logits, reasons = _logits(predictor, dataset, known)
     keys = dataset.keys(known)
-    unreadable = {key: output.error or "" for key, output in zip(keys, outputs, strict=True) if output.logits is None}
+    unreadable = {keys[place]: reason for place, reason in reasons.items()}
     if not good.any():
         raise WorkFailed(f"none of the {len(known)} images could be read; the first: {keys[0]}: {unreadable[keys[0]]}")
-    logits = np.stack([output.logits for output in outputs if output.logits is not None])
     right = labels[labels >= 0][good]
     figures = {
         **metrics.summarise(logits, right),
@@ -103,7 +100,22 @@ def examine(
         "note": part.note,
     }
     _say(loaded, dataset, part, figures, unreadable)
-    return Evaluation(figures, [key for key, ok in zip(keys, good, strict=True) if ok], right, logits, unreadable)
+    return Evaluation(figures, dataset.keys(known[good]), right, logits, unreadable)
+
+
+def _logits(predictor: Predictor, data: Dataset, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Which images can be read, bool [images]; their logits, float32 [readable, classes]; and why others can't, by place."""
+    readers: Iterator[Reader] = (partial(data.images.read, int(index)) for index in indices)
+    good, reasons, logits = np.zeros(len(indices), bool), {}, np.empty((0, 0), np.float32)
+    for place, output in enumerate(predictor(readers)):
+        if output.logits is None:
+            reasons[place] = output.error or ""
+            continue
+        if not len(logits):
+            logits = np.empty((len(indices), len(output.logits)), output.logits.dtype)
+        logits[place - len(reasons)] = output.logits
+        good[place] = True
+    return good, logits[: len(indices) - len(reasons)], reasons
 
 
 def choose(model: Model | Exported, data: Dataset, split: str | None) -> Part:

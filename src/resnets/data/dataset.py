@@ -1,6 +1,7 @@
 """Dataset: labelled images from anywhere. A class is its name."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from resnets.data.columns import ODD, blocks, hashed_below, some
 from resnets.data.decode import decode, file_bytes
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -50,10 +52,13 @@ class FileImages:
         return file_bytes(self.root / self.keys[index])
 
     def contents(self) -> Iterable[bytes]:
-        """Each file's size."""
+        """Each file's size; −1 where there is none."""
         for key in self.keys:
-            path = self.root / key
-            yield str(path.stat().st_size if path.exists() else -1).encode()
+            try:
+                size = os.stat(os.path.join(self.root, key)).st_size  # noqa: PTH116, PTH118 (a Path a file takes as long)
+            except (OSError, ValueError):
+                size = -1
+            yield str(size).encode()
 
 
 class ArrayImages:
@@ -102,13 +107,15 @@ class Dataset:
             raise ValueError(f"{self.name} has no split {split!r}; its splits: {there}")
         return self.splits[wanted]
 
-    def keys(self, indices: np.ndarray) -> list[str]:
+    def keys(self, indices: np.ndarray) -> Sequence[str]:
         """The relative paths of some of the images."""
-        return [self.images.keys[int(index)] for index in indices]
+        return some(self.images.keys, indices)
 
     def labels_as(self, classes: Sequence[str]) -> np.ndarray:
         """Each image's label as an index into `classes`, matched by name; −1 where `classes` lacks it."""
         place = {name: index for index, name in enumerate(classes)}
+        if tuple(classes) == self.classes:
+            return self.labels
         return np.array([place.get(name, -1) for name in self.classes], np.int64)[self.labels]
 
     def counts(self, indices: np.ndarray | None = None) -> dict[str, int]:
@@ -118,12 +125,17 @@ class Dataset:
 
     def fingerprint(self, indices: np.ndarray) -> str:
         """A hash of some of the images: their relative paths, class names and sizes (of arrays, their pixels)."""
-        wanted = set(indices.tolist())
-        digest = hashlib.sha256()
-        for index, content in enumerate(self.images.contents()):
-            if index in wanted:
-                head = f"{self.images.keys[index]}\t{self.classes[self.labels[index]]}\t"
-                digest.update(head.encode() + content + b"\n")
+        wanted = np.zeros(len(self), bool)
+        wanted[indices] = True
+        names = [name.encode("utf-8", ODD) for name in self.classes]
+        digest, contents, start = hashlib.sha256(), iter(self.images.contents()), 0
+        for block in blocks(self.images.keys):
+            stop = start + len(block)
+            here, labels = wanted[start:stop].tolist(), self.labels[start:stop].tolist()
+            for key, label, content, is_wanted in zip(block, labels, contents, here, strict=False):
+                if is_wanted:
+                    digest.update(b"%b\t%b\t%b\n" % (key, names[label], content))
+            start = stop
         return digest.hexdigest()
 
 
@@ -160,9 +172,7 @@ def held_out(keys: Sequence[str], fraction: float, seed: int) -> np.ndarray:
     A bool an image. The rule looks at one path alone, so adding photos never moves one from held-out to training; the
     share of a class is the fraction on average, and a class of few images may have none.
     """
-    below = int(fraction * 2**64)
-    hashes = (hashlib.sha256(f"{seed}\t{key}".encode()).digest()[:8] for key in keys)
-    return np.array([int.from_bytes(digest, "big") < below for digest in hashes], bool)
+    return hashed_below(keys, f"{seed}\t".encode(), int(fraction * 2**64))
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:

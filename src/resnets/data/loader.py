@@ -90,6 +90,7 @@ class Loader:
         fits = len(samples) * square <= CACHE_BYTES
         keeps = fits and (augmentation is None or augmentation.keeps_the_frame)
         self._kept = np.empty((len(samples), how.size, how.size, how.channels), np.uint8) if keeps else None
+        self._in_order = np.broadcast_to(0, 0) if self.shuffled else np.arange(len(samples))
         self._ordered: tuple[int, Sequence] | None = None  # the last epoch and its order
         self._known = np.zeros(len(samples), np.int8)  # of each kept square: 1 it is there, −1 it can't be read
 
@@ -103,6 +104,7 @@ class Loader:
         """The same images as these epochs show them, but each exactly once and in order."""
         other = copy.copy(self)
         other.shuffled = False
+        other._in_order = np.arange(len(self.samples))
         return other
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
@@ -155,7 +157,7 @@ class Loader:
 
     def _sequence(self, epoch: int) -> Sequence:
         if self.augmentation is None or not self.shuffled:
-            return Sequence(np.arange(len(self.samples)), np.zeros(len(self.samples), int))
+            return Sequence(self._in_order, np.broadcast_to(0, len(self.samples)))
         if self._ordered is None or self._ordered[0] != epoch:
             what, labels = self.augmentation, self.samples.labels
             balanced = what.balance == "sample"

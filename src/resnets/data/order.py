@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+AT_ONCE = 2**20  # samples, where there may be millions
 VIEW = np.uint64(40)  # bits of a sample's number below its view's
 ROUNDS, WITHIN = 0x726F756E6473, 0x77697468696E  # mixed into the seed, so that these draws are no image's
 
@@ -55,7 +56,11 @@ def _mix(x: Any) -> Any:
 
 def order(seed: int, epoch: int, count: int) -> np.ndarray:
     """The order of an epoch: a permutation of 0…count−1, a function of (seed, epoch) alone."""
-    return np.argsort(uniform(seed, epoch, np.arange(count), 1)[:, 0], kind="stable")
+    numbers = np.empty(count)
+    for start in range(0, count, AT_ONCE):
+        stop = min(start + AT_ONCE, count)
+        numbers[start:stop] = uniform(seed, epoch, np.arange(start, stop), 1)[:, 0]
+    return np.argsort(numbers, kind="stable")
 
 
 def sequence(
@@ -75,8 +80,10 @@ def sequence(
         chosen = _balanced(seed, epoch, labels, batches * different)
     else:
         chosen = order(seed, epoch, len(labels))[: batches * different]
+    if repeats == 1 and not balanced:
+        return Sequence(chosen, np.broadcast_to(0, len(chosen)))
     samples = np.tile(chosen.reshape(batches, 1, different), (1, repeats, 1)).reshape(-1)
-    return Sequence(samples, _seen_before(samples) if balanced or repeats > 1 else np.zeros(len(samples), int))
+    return Sequence(samples, _seen_before(samples))
 
 
 def _balanced(seed: int, epoch: int, labels: np.ndarray, length: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from resnets.architecture import Architecture, name_of, named
-from resnets.data import Dataset, Division, divide, open_dataset
+from resnets.data import Dataset, Division, columns, divide, open_dataset
 from resnets.data.decode import UnreadableImage
 from resnets.data.loader import Samples
 from resnets.data.preprocessing import Preprocessing, crop
@@ -106,11 +106,15 @@ def _excluded(data: Dataset, division: Division, file: str | None) -> Division:
         return division
     if not Path(file).is_file():
         raise ValueError(f"there is no file {file} of images to exclude")
-    unwanted = {line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()}
-    absent = unwanted - set(data.images.keys)
-    if absent:
-        log.warning("%d of the %d paths in %s are no images of %s", len(absent), len(unwanted), file, data.name)
-    keep = np.array([key not in unwanted for key in data.images.keys], bool)
+    unwanted = columns.lines(Path(file))
+    places = columns.places(data.images.keys, unwanted)
+    met = np.zeros(len(unwanted), bool)
+    met[places[places >= 0]] = True
+    if not met.all():
+        first = unwanted[int(met.argmin())].as_py().decode("utf-8", "replace")
+        count = len(unwanted) - int(met.sum())
+        log.warning("%d of the %d paths in %s are no images of %s; the first: %s", count, len(met), file, data.name, first)
+    keep = places < 0
     return division._replace(train=division.train[keep[division.train]], val=division.val[keep[division.val]])
 
 
@@ -141,7 +145,9 @@ def _known(data: Dataset, division: Division, classes: tuple[str, ...]) -> Divis
 def _look(data: Dataset, indices: np.ndarray, classes: tuple[str, ...]) -> Look:
     """Read one image of every class, and some more evenly from all. WorkFailed where a class has none that can be read."""
     labels = data.labels_as(classes)[indices]
-    images = [_first_readable(data, indices[labels == label], name) for label, name in enumerate(classes)]
+    by_class = np.argsort(labels.astype(np.int16 if len(classes) < 2**15 else np.int64), kind="stable")
+    of_class = np.split(by_class, np.cumsum(np.bincount(labels, minlength=len(classes)))[:-1])
+    images = [_first_readable(data, indices, places, name) for places, name in zip(of_class, classes, strict=True)]
     for index in indices[np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int)]:
         try:
             images.append(data.images.read(int(index), least=LOOKED_AT))
@@ -151,14 +157,16 @@ def _look(data: Dataset, indices: np.ndarray, classes: tuple[str, ...]) -> Look:
     return Look(int(np.median([max(image.shape[:2]) for image in images])), grey, images)
 
 
-def _first_readable(data: Dataset, indices: np.ndarray, name: str) -> np.ndarray:
+def _first_readable(data: Dataset, indices: np.ndarray, places: np.ndarray, name: str) -> np.ndarray:
+    """The first image that can be read of those at `places` among `indices`."""
     reason = ""
-    for index in indices.tolist():
+    for place in places:
+        index = int(indices[place])
         try:
             return data.images.read(index, least=LOOKED_AT)
         except UnreadableImage as error:
             reason = reason or f"{data.images.keys[index]}: {error}"
-    raise WorkFailed(f"none of the {len(indices)} images of the class {name!r} can be read ({reason}); mend or remove them")
+    raise WorkFailed(f"none of the {len(places)} images of the class {name!r} can be read ({reason}); mend or remove them")
 
 
 def _network(options: Options, look: Look, classes: tuple[str, ...]) -> tuple[Architecture, Start | None]:

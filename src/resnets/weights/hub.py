@@ -4,22 +4,21 @@ Each is fetched once into the cache and checked by hash: torchvision's files by 
 the hub states of them. $RESNETS_WEIGHTS_URL and $HF_ENDPOINT are other places with the same files.
 """
 
-import hashlib
 import http.client
 import json
 import logging
 import os
 import re
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from resnets import fetching
 from resnets.architecture import NAMED, named
 from resnets.errors import WorkFailed
-from resnets.files import cache_folder, replacing, sha256, write_json
+from resnets.files import cache_folder, sha256, write_json
 from resnets.weights import pretrained
 from resnets.weights.ecosystem import Configured
 from resnets.weights.imagenet import NAMES
@@ -28,7 +27,6 @@ from resnets.weights.source import CONFIGURATIONS
 log = logging.getLogger("resnets")
 
 SCHEMES = ("torchvision", "timm", "hf")
-HUB = "https://huggingface.co"
 RECORD = "fetched.json"
 V2 = {  # torchvision's IMAGENET1K_V2, trained by its newer recipe; BSD 3-clause. 224 of 232
     "resnet50-v1.5": "resnet50-11ad3fa6.pth",
@@ -128,7 +126,7 @@ def _of_torchvision(name: str, rest: str) -> Fetched:
 def _of_hub(name: str, repository: str, revision: str) -> Path:
     """The folder with a repository's configuration and weights."""
     folder = cache_folder() / "hub" / f"{repository.replace('/', '--')}@{revision}"
-    address = f"{(os.environ.get('HF_ENDPOINT') or HUB).rstrip('/')}/{repository}/resolve/{revision}"
+    address = f"{fetching.endpoint()}/{repository}/resolve/{revision}"
     recorded = _recorded(folder)
     if _is_whole(folder):
         _check(folder, recorded)
@@ -154,10 +152,9 @@ def _of_hub(name: str, repository: str, revision: str) -> Path:
 
 
 def _cannot(name: str, address: str, folder: Path, error: Exception) -> WorkFailed:
-    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or (error.args[0] if error.args else error)
     return WorkFailed(
-        f"{name} couldn't be fetched ({reason}); to bring it by hand, put config.json, preprocessor_config.json if there is "
-        f"one, and model.safetensors of {address} into {folder}"
+        f"{name} couldn't be fetched ({fetching.reason(error)}); to bring it by hand, put config.json, "
+        f"preprocessor_config.json if there is one, and model.safetensors of {address} into {folder}"
     )
 
 
@@ -184,41 +181,12 @@ def _check(folder: Path, recorded: Mapping[str, str]) -> None:
             )
 
 
-class _Stated(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, and keeps what the first answer states of the file: the hub says its hash there."""
-
-    def __init__(self) -> None:
-        self.etag = ""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        self.etag = self.etag or headers.get("X-Linked-Etag", "")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def _get(address: str, path: Path, hashes: dict[str, str], optional: bool = False) -> bool:
     """Fetch a file whole and of the stated hash, or raise OSError; whether it is there, where it is optional."""
-    stated = _Stated()
-    log.info("fetching %s/%s", address, path.name)
     try:
-        answer = urllib.request.build_opener(stated).open(f"{address}/{path.name}", timeout=pretrained.SECONDS)
+        hashes[path.name] = fetching.get(f"{address}/{path.name}", path)
     except urllib.error.HTTPError as error:
         if optional and error.code == 404:
             return False
         raise
-    with answer, replacing(path) as file:
-        etag = (
-            (stated.etag or answer.headers.get("X-Linked-Etag") or answer.headers.get("ETag") or "")
-            .removeprefix("W/")
-            .strip('"')
-        )
-        ours, length = hashlib.sha256(), int(answer.headers.get("Content-Length") or -1)
-        git = hashlib.sha1(f"blob {length}\0".encode())  # what the hub states of small files: git's hash
-        while block := answer.read(1 << 20):
-            for digest in (ours, git):
-                digest.update(block)
-            file.write(block)
-        if etag not in (ours.hexdigest(), git.hexdigest()):
-            what = "states no hash of it" if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag) else "sent something else"
-            raise OSError(f"{path.name} can't be trusted: {address} {what}")
-    hashes[path.name] = ours.hexdigest()
     return True

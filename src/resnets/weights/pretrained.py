@@ -12,13 +12,13 @@ import numpy as np
 
 from resnets.architecture import NAMED, Architecture
 from resnets.data.preprocessing import Preprocessing
+from resnets.fetching import SECONDS
 from resnets.files import cache_folder, replacing, sha256
 from resnets.weights.foreign import read_weights
 
 log = logging.getLogger("resnets")
 
 ADDRESS = "https://download.pytorch.org/models"  # or $RESNETS_WEIGHTS_URL: a mirror with the same file names
-SECONDS = 20  # without an answer
 
 
 class Pretrained(NamedTuple):
