@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from resnets.data.dataset import Dataset
+from resnets.data.shards import names_shards, open_shards
 from resnets.data.sources.folder import folder
 from resnets.data.sources.hub import hub_dataset, is_name
 from resnets.data.sources.idx import digits, idx, is_idx
@@ -24,6 +25,8 @@ def open_dataset(data: str | os.PathLike[str]) -> Dataset:
       path}) and `label`, splits by the files' names (`train-00000-of-00002.parquet`). Unpacked once into the cache folder.
     - A folder that the library `datasets` saved.
     - A dataset of the Hugging Face hub, `hf:ORG/NAME`, as `resnets.data.sources.hub` says.
+    - Tar shards in WebDataset's layout, those of `pack` among them: `shards/`, `data/{000000..000099}.tar`, one .tar, and the
+      same at `http://…` or another address that fsspec knows.
     - IDX files, plain or gzip, named as MNIST's: `train-images-idx3-ubyte.gz`, …; `t10k` is the split `test`.
 
     Raises ValueError, naming the place, where there is no such thing, fewer than one class, or a file is damaged.
@@ -33,7 +36,8 @@ def open_dataset(data: str | os.PathLike[str]) -> Dataset:
         return digits()
     if is_name(data):
         return hub_dataset(str(data))
-    # Here resnets.data.shards.open_shards(data) comes in: tar files, and braces, which are no path that exists.
+    if names_shards(str(data)):
+        return open_shards(str(data))
     if path.is_dir():
         return _of_folder(path)
     if path.suffix.lower() == ".parquet" and path.is_file() and has_images(path):
