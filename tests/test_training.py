@@ -1,6 +1,7 @@
 """Training end to end, small: what a run leaves, that it is a function of its seed, that it resumes, and what stops it."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 
 import resnets
 from resnets.data import open_dataset
+from resnets.data.dataset import FileImages
 from resnets.errors import WorkFailed
 from resnets.model import load
 from resnets.training import building, session, train_run
@@ -282,3 +284,35 @@ def test_digits_are_never_mirrored():
     made = plan(Options.parse("digits", TINY))
     assert made.recipe.augmentation(8, made.data.mirrors).flip is False
     assert open_dataset("digits").mirrors is False
+
+
+def test_photos_are_kept_decoded_from_the_first_epoch_on(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("RESNETS_CACHE", str(tmp_path / "cache"))
+    caplog.set_level(logging.INFO, "resnets")
+    generator = np.random.default_rng(0)
+    for number in range(24):
+        place = tmp_path / "photos" / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (90, 110, 3), np.uint8)).save(place / f"{number}.jpg")
+    decoded = []
+    real = FileImages.read
+
+    def read(self, index, *given, **named):
+        decoded.append(index)
+        return real(self, index, *given, **named)
+
+    monkeypatch.setattr(FileImages, "read", read)
+
+    def run(name, **options):
+        decoded.clear()
+        how = {"model": "resnet20", "init": "none", "input": 72, "epochs": 3, "batch_size": 8, "val": 0, "crop": "resized"}
+        train_run(tmp_path / "photos", out=tmp_path / name, **how, **options)
+        return len(decoded)
+
+    none, first, again = run("none", cache="none"), run("first"), run("again")
+    assert caplog.text.count("decoded images are kept in") == 2
+    assert (none - first, none - again) == (2 * 24, 3 * 24)  # each once, and none at all
+    states = [load(run).state for run in (tmp_path / name for name in ("none", "first", "again"))]
+    for name in states[0]:
+        for other in states[1:]:
+            assert np.array_equal(states[0][name], other[name]), name

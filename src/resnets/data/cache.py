@@ -72,7 +72,9 @@ class CachedImages:
         with self._lock:
             if (grey, least) not in self._stores:
                 folder = cache_folder() / "decoded" / f"{self.identity}-{'grey' if grey else 'rgb'}-{least}"
-                self._stores[grey, least] = Store(folder, len(self.images.keys), self.most)
+                store = self._stores[grey, least] = Store(folder, len(self.images.keys), self.most)
+                if store.own is not None:
+                    log.info("decoded images are kept in %s, up to %.1f GB", folder, store.most / 1e9)
             return self._stores[grey, least]
 
 

@@ -86,9 +86,7 @@ class Loader:
         self.shuffled = augmentation is not None
         self.failures: dict[str, str] = {}  # relative path → why it can't be read
         self.waited = 0.0  # seconds that the one who asked has waited for data
-        square = how.size * how.size * how.channels
-        fits = len(samples) * square <= CACHE_BYTES
-        keeps = fits and (augmentation is None or augmentation.keeps_the_frame)
+        keeps = keeps_squares(len(samples), how, augmentation)
         self._kept = np.empty((len(samples), how.size, how.size, how.channels), np.uint8) if keeps else None
         self._in_order = np.broadcast_to(0, 0) if self.shuffled else np.arange(len(samples))
         self._ordered: tuple[int, Sequence] | None = None  # the last epoch and its order
@@ -200,6 +198,12 @@ class Loader:
             self.failures[self.samples.images.keys[index]] = str(error)
             return False
         return True
+
+
+def keeps_squares(count: int, how: Preprocessing, augmentation: Augmentation | None) -> bool:
+    """Whether a loader keeps the squares of so many images in memory, since each epoch starts from the same."""
+    fits = count * how.size * how.size * how.channels <= CACHE_BYTES
+    return fits and (augmentation is None or augmentation.keeps_the_frame)
 
 
 def _put(ready: queue.Queue, item: Batch | BaseException | None, stopped: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import torch
 
 from resnets import machine
 from resnets.data.augmentation import Augmentation
-from resnets.data.loader import Loader
+from resnets.data.cache import CachedImages
+from resnets.data.dataset import ArrayImages
+from resnets.data.loader import Loader, Samples, keeps_squares
+from resnets.data.preprocessing import Preprocessing
 from resnets.networks import ResNet, network
 from resnets.training.features import computed
 from resnets.training.feed import Feed
@@ -96,12 +100,20 @@ def loaders(made: Plan, options: Options, world: World) -> tuple[Loader, Loader]
     workers = options.workers or max(1, machine.cores() // world.here)  # the processes of a machine share its cores
     what = recipe.augmentation(how.size, made.data.mirrors)
     training, measuring = made.samples(made.division.train), made.samples(made.division.val)
+    if recipe.cache == "auto":
+        training, measuring = kept(training, how, what), kept(measuring, how, None)
     loader = Loader(
         training, how, recipe.batch_size, augmentation=what, seed=options.seed, workers=workers, part=part,
         size_of=sizes(recipe, how.size, len(training) // recipe.batch_size),
     )  # fmt: skip
     loader.resize = resized
     return loader, Loader(measuring, how, max(recipe.batch_size, 32), workers=workers, part=part)
+
+
+def kept(samples: Samples, how: Preprocessing, what: Augmentation | None) -> Samples:
+    """The samples, decoded once and kept on disk, where each epoch would decode them anew."""
+    decodes = not isinstance(samples.images, ArrayImages) and not keeps_squares(len(samples), how, what)
+    return replace(samples, images=CachedImages(samples.images)) if decodes and len(samples) else samples
 
 
 def shuffled(measuring: Loader, seed: int) -> Loader:

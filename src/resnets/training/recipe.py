@@ -80,6 +80,7 @@ class Recipe:
     # the machine
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU
+    cache: Literal["auto", "none"] = "auto"  # auto: images that every epoch decodes anew are kept decoded on disk
     save_every: str = "5min"  # a checkpoint every so many steps ("500") or so long ("30s", "5min", "1h"), and each epoch
 
     def __post_init__(self) -> None:

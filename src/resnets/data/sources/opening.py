@@ -25,8 +25,8 @@ def open_dataset(data: str | os.PathLike[str]) -> Dataset:
       path}) and `label`, splits by the files' names (`train-00000-of-00002.parquet`). Unpacked once into the cache folder.
     - A folder that the library `datasets` saved.
     - A dataset of the Hugging Face hub, `hf:ORG/NAME`, as `resnets.data.sources.hub` says.
-    - Tar shards in WebDataset's layout, those of `pack` among them: `shards/`, `data/{000000..000099}.tar`, one .tar, and the
-      same at `http://…` or another address that fsspec knows.
+    - Tar shards in WebDataset's layout, those of `pack` among them: `shards/`, `data/{000000..000099}.tar`, one .tar, and
+      the same at `http://…` or another address that fsspec knows.
     - IDX files, plain or gzip, named as MNIST's: `train-images-idx3-ubyte.gz`, …; `t10k` is the split `test`.
 
     Raises ValueError, naming the place, where there is no such thing, fewer than one class, or a file is damaged.
