@@ -184,7 +184,8 @@ def test_an_image_of_100_megapixels_in_bounded_memory(model_file, tmp_path):
         text=True,
         check=True,
     )
-    assert int(used.stdout) / (1 if sys.platform == "linux" else 1024) < 2_000_000  # kilobytes
+    # kilobytes; two lanes may hold both images at once, each three times: as decoded, by Pillow and as an array
+    assert int(used.stdout) / (1 if sys.platform == "linux" else 1024) < 2_400_000
 
 
 # Killed and given again

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -114,6 +115,8 @@ def test_both_loops_are_timed_in_turns(data, tmp_path, threads, monkeypatch):
 @pytest.mark.parametrize("way", ["plain", "good"])
 def test_the_ways_of_others_learn(way, threads, monkeypatch):
     monkeypatch.setattr(plain_training, "BATCH", 16)
+    in_here = partial(plain_training.DataLoader, num_workers=0)  # a fork of this process with its threads may hang or crash
+    monkeypatch.setattr(plain_training, "DataLoader", lambda *given, num_workers, **named: in_here(*given, **named))
     labels = np.arange(128) % 2
     pixels = (np.random.default_rng(0).integers(0, 128, (128, 8, 8)) + 127 * labels[:, None, None]).astype(np.uint8)
     images = training_data.Images(pixels, labels, pixels[:32], labels[:32])
