@@ -1,4 +1,8 @@
-"""Numbers as they are said to a person."""
+"""Numbers and settings as they are said to a person."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
 
 
 def number(value: float) -> str:
@@ -21,3 +25,17 @@ def duration(seconds: float) -> str:
 def bytes_said(count: float) -> str:
     """Bytes as they are said: 512 MB, 1.3 GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def differences(begun: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """What work was begun with and is given otherwise now, as a person reads it; "" where nothing is."""
+    return "; ".join(
+        f"{name} was {_brief(begun.get(name))} and is now {_brief(given.get(name))}"
+        for name in {**begun, **given}
+        if begun.get(name) != given.get(name)
+    )
+
+
+def _brief(value: Any) -> str:
+    """A setting as it is said: of a hash the beginning."""
+    return value[:12] if isinstance(value, str) and len(value) == 64 else json.dumps(value, ensure_ascii=False)

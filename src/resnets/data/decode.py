@@ -106,7 +106,10 @@ def _decode_with_pillow(data: bytes, grey: bool) -> np.ndarray:
 
 def from_pillow(image: Image.Image, grey: bool = False) -> np.ndarray:
     """An opened image as `decode` would give it. Raises UnreadableImage for pixels that have no fixed white."""
-    pixels = np.asarray(_to_8_bit(image).convert("L" if grey else "RGB"))
+    eight_bit, mode = _to_8_bit(image), "L" if grey else "RGB"
+    if eight_bit.mode != mode:  # else `convert` would only copy it
+        eight_bit = eight_bit.convert(mode)
+    pixels = np.asarray(eight_bit)
     return _upright(pixels[:, :, None] if grey else pixels, _pillow_orientation(image))
 
 

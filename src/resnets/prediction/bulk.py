@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import resnets
 from resnets.model import Model
@@ -17,12 +17,10 @@ from resnets.prediction.answers import Wanted, prediction
 from resnets.prediction.exported import Exported, open_model
 from resnets.prediction.paths import Listed, Name, Part, listed
 from resnets.prediction.predictor import Predictor
+from resnets.prediction.progress import BulkProgress
 from resnets.prediction.record import FINISHED, Record
 from resnets.prediction.tables import Layout, check_table, table_row, write_chunk
 from resnets.prediction.timing import Plan, plan_for, usual_plan
-
-if TYPE_CHECKING:
-    from resnets.prediction.progress import BulkProgress
 
 log = logging.getLogger("resnets")
 
@@ -110,8 +108,6 @@ def predict_to(
 
 def _write(target: Path, images: Listed, record: Record, settings: dict[str, Any], predictor: Predictor) -> Written:
     """Add the chunks that aren't there, and join all."""
-    from resnets.prediction.progress import BulkProgress  # rich, which a single image needn't load
-
     size, layout = settings["chunk"], Layout(target.suffix, settings["top"], settings["features"])
     wanted = Wanted(settings["top"], settings["above"], settings["features"])
     number = record.chunks()
@@ -144,7 +140,7 @@ def _rows(predictor: Predictor, images: Listed, start: int, wanted: Wanted) -> G
             yield table_row(path, found.labels, found.scores, found.error, found.features)
 
 
-def _taken(rows: Iterator[dict[str, Any]], size: int, progress: "BulkProgress") -> list[dict[str, Any]]:
+def _taken(rows: Iterator[dict[str, Any]], size: int, progress: BulkProgress) -> list[dict[str, Any]]:
     chunk = []
     for row in itertools.islice(rows, size):
         chunk.append(row)

@@ -18,6 +18,7 @@ from typing import Any
 from resnets.errors import WorkFailed
 from resnets.files import replacing, write_json
 from resnets.prediction.tables import Layout, join, read_best
+from resnets.words import differences
 
 CHUNKS, CLUSTER = "chunks", "cluster"  # kinds of folders for what is under way
 FINISHED = "finished"  # the key under which the settings say what came of it, once the table is whole
@@ -140,23 +141,9 @@ def refuse_other(name: Path, begun: Mapping[str, Any], settings: Mapping[str, An
         )
 
 
-def differences(begun: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """What a table was begun with and is other now, as a person reads it; "" where nothing is."""
-    return "; ".join(
-        f"{name} was {_brief(begun.get(name))} and is now {_brief(settings.get(name))}"
-        for name in {**begun, **settings}
-        if begun.get(name) != settings.get(name)
-    )
-
-
 def _is_there(path: Path, descriptor: int) -> bool:
     """Whether a file that was opened is still what lies at its path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _brief(value: Any) -> str:
-    """A setting as it is said: of a hash the beginning."""
-    return value[:12] if isinstance(value, str) and len(value) == 64 else json.dumps(value, ensure_ascii=False)

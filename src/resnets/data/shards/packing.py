@@ -12,6 +12,7 @@ from typing import Any
 from resnets import machine
 from resnets.data.dataset import Dataset
 from resnets.data.decode import UnreadableImage
+from resnets.data.progress import ImageProgress
 from resnets.data.shards.addresses import INDEX
 from resnets.data.shards.encoding import Encoding
 from resnets.data.shards.plan import Shard, counted, planned
@@ -60,8 +61,6 @@ def pack(
     where the folder was begun otherwise or holds something else, WorkFailed where no image can be read or another process
     packs into it.
     """
-    from resnets.data.shards.progress import PackProgress  # rich, which reading needn't load
-
     _check(size, quality, shards)
     if not isinstance(data, Dataset):
         from resnets.data.sources import open_dataset  # which opens shards too
@@ -89,7 +88,7 @@ def pack(
             if already := len(plan) - len(todo):
                 log.info("%s: %d of %d shards are there, going on", out, already, len(plan))
             left = sum(len(shard.images) for shard in todo)
-            with PackProgress(work.out.name, len(data), len(data) - left) as progress:
+            with ImageProgress(work.out.name, len(data), len(data) - left) as progress:
                 encoded = _encoded(data, encoding, todo, pool, AHEAD * threads)
                 for shard in todo:
                     write_shard(work, shard, data.labels[shard.images], encoded, progress.step)

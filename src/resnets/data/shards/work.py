@@ -17,6 +17,7 @@ from resnets.data.shards.addresses import INDEX, WORK
 from resnets.data.shards.sidecar import read_sidecar
 from resnets.errors import WorkFailed
 from resnets.files import write_json
+from resnets.words import differences
 
 REQUEST, LOCK = "request.json", "lock"
 
@@ -88,18 +89,8 @@ class Work:
             return None
 
     def _refuse_other(self, begun: Mapping[str, Any], request: Mapping[str, Any]) -> None:
-        said = "; ".join(
-            f"{name} was {_brief(begun.get(name))} and is now {_brief(request.get(name))}"
-            for name in {**begun, **request}
-            if begun.get(name) != request.get(name)
-        )
-        if said:
+        if said := differences(begun, request):
             whole = os.path.lexists(self.out / INDEX)
             raise ValueError(
                 f"{self.out} was {'packed' if whole else 'begun'} otherwise: {said}. Give the same again, or another folder"
             )
-
-
-def _brief(value: Any) -> str:
-    """A setting as it is said: of a hash the beginning."""
-    return value[:12] if isinstance(value, str) and len(value) == 64 else json.dumps(value, ensure_ascii=False)
