@@ -111,6 +111,7 @@ class Ours:
         images = CachedImages(data.images) if cached else data.images
         samples = Samples(images, np.arange(len(data)), data.labels)
         self.loader = Loader(samples, case.how, case.batch, augmentation=case.augmentation, workers=machine.cores())
+        self.loader.resize = resized
         self.normalised = Normalised(case.how, CPU)
         self.epoch = 0
 

@@ -111,15 +111,22 @@ class Loader:
         stopped = threading.Event()
 
         def fill() -> None:
+            pool = ThreadPoolExecutor(self.workers)
             try:
-                with ThreadPoolExecutor(self.workers) as pool:
-                    for number in range(start, self.steps):
-                        _put(ready, self._batch(epoch, number, pool), stopped)
-                        if stopped.is_set():
-                            return
+                last: Callable[[], Batch] | None = None  # so that threads have the next batch while one is put together
+                for number in range(start, self.steps):
+                    begun = self._begin(epoch, number, pool)
+                    if last is not None:
+                        _put(ready, last(), stopped)
+                    if stopped.is_set():
+                        return
+                    last = begun
+                _put(ready, last and last(), stopped)
                 _put(ready, None, stopped)
             except BaseException as error:  # raised again where the batches are taken
                 _put(ready, error, stopped)
+            finally:
+                pool.shutdown(cancel_futures=True)
 
         thread = threading.Thread(target=fill, daemon=True)
         thread.start()
@@ -137,21 +144,27 @@ class Loader:
             stopped.set()
             thread.join()
 
-    def _batch(self, epoch: int, number: int, pool: ThreadPoolExecutor) -> Batch:
+    def _begin(self, epoch: int, number: int, pool: ThreadPoolExecutor) -> Callable[[], Batch]:
+        """Have the images of a batch decoded; what comes back waits for them and gives the batch."""
         every = self._sequence(epoch)
         first = number * self.batch_size
         count = min(self.batch_size, len(every.samples) - first)
         part = part_of(count, *self.part)
         part = slice(first + part.start, first + part.stop)
-        chosen, what, shift = every.samples[part], self.augmentation, None
+        chosen, what = every.samples[part], self.augmentation
         how = replace(self.how, size=self.size_of(epoch)) if self.size_of else self.how
         draws = numbers(self.seed, epoch, chosen, every.views[part], what) if what else np.zeros((len(chosen), 0))
-        images, readable = self._squares(chosen, draws, how, pool)
-        chosen, draws = chosen[readable], draws[readable]
-        if what is not None:
-            images = augmented(images, draws, what, how, pool, self.resize)
-            shift = lighting(draws, what.lighting) if what.lighting else None
-        return Batch(images, self.samples.labels[chosen], shift, chosen)
+        squares = self._squares(chosen, draws, how, pool)
+
+        def finish() -> Batch:
+            images, readable = squares()
+            places, own = chosen[readable], draws[readable]
+            if what is not None:
+                images = augmented(images, own, what, how, pool, self.resize)
+            shift = lighting(own, what.lighting) if what is not None and what.lighting else None
+            return Batch(images, self.samples.labels[places], shift, places)
+
+        return finish
 
     def _sequence(self, epoch: int) -> Sequence:
         if self.augmentation is None or not self.shuffled:
@@ -165,21 +178,36 @@ class Loader:
 
     def _squares(
         self, chosen: np.ndarray, draws: np.ndarray, how: Preprocessing, pool: ThreadPoolExecutor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The squares of the chosen samples that can be read, a fresh array, and which those are.
+    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """Begin to decode; then, the squares of the chosen samples that can be read, a fresh array, and which those are.
 
         They have the epoch's pixels, those of `how`, where each epoch decodes another part of the image, else `self.how`'s.
         """
-        if self._kept is None:
-            size = how.size if self.augmentation and not self.augmentation.keeps_the_frame else self.how.size
-            out = np.empty((len(chosen), size, size, self.how.channels), np.uint8)
-            readable = np.fromiter(pool.map(self._decode_into, out, chosen, draws), bool, len(chosen))
-        else:
-            new = np.unique(chosen[self._known[chosen] == 0])  # a batch may show one more than once
-            good = pool.map(self._decode_into, [self._kept[place] for place in new], new, np.zeros((len(new), 0)))
+        if self._kept is not None:
+            return self._kept_squares(self._kept, chosen, pool)
+        size = how.size if self.augmentation and not self.augmentation.keeps_the_frame else self.how.size
+        out = np.empty((len(chosen), size, size, self.how.channels), np.uint8)
+        good = pool.map(self._decode_into, out, chosen, draws)
+
+        def squares() -> tuple[np.ndarray, np.ndarray]:
+            readable = np.fromiter(good, bool, len(chosen))
+            return (out if readable.all() else out[readable]), readable
+
+        return squares
+
+    def _kept_squares(
+        self, kept: np.ndarray, chosen: np.ndarray, pool: ThreadPoolExecutor
+    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """The same of squares that are kept: those are decoded that haven't been."""
+        new = np.unique(chosen[self._known[chosen] == 0])  # a batch may show one more than once
+        good = pool.map(self._decode_into, [kept[place] for place in new], new, np.zeros((len(new), 0)))
+
+        def squares() -> tuple[np.ndarray, np.ndarray]:
             self._known[new] = [1 if readable else -1 for readable in good]
-            out, readable = self._kept[chosen], self._known[chosen] == 1
-        return (out if readable.all() else out[readable]), readable
+            readable = self._known[chosen] == 1
+            return kept[chosen] if readable.all() else kept[chosen[readable]], readable
+
+        return squares
 
     def _decode_into(self, out: np.ndarray, place: int, draws: np.ndarray) -> bool:
         """One sample's square, written to `out`; False, and a line in `failures`, if it can't be read."""
