@@ -29,6 +29,8 @@ from resnets.data.shards.encoding import Encoding, resized
 from resnets.data.shards.sidecar import read_sidecar
 from resnets.data.sources import open_dataset
 from resnets.errors import WorkFailed
+from resnets.training.options import Options
+from resnets.training.plan import plan as planned
 
 ORIENTATION = 0x0112
 
@@ -406,6 +408,12 @@ def test_a_shard_that_is_cut_off_or_gone_after_the_pack(tmp_path, photos, caplog
             whole.images.encoded(index) for index in range(30) if whole.images.shard[index] != 2
         ]
     assert len(caplog.messages) == 2
+    asked = {"init": "none", "model": "resnet20", "input": 32}
+    with pytest.raises(ValueError, match=r"train-000002.tar is missing; .* --set tolerate=true"):
+        planned(Options.parse(str(out), asked))
+    assert len(planned(Options.parse(str(out), {**asked, "tolerate": True})).division.train) == 18
+    (tmp_path / "own.toml").write_text("epochs = 1\ntolerate = true\n")
+    assert len(planned(Options.parse(str(out), {**asked, "recipe": str(tmp_path / "own.toml")})).division.train) == 18
     path.write_bytes(content)
     (out / "index.npz").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"index\.npz is damaged; pack again"):

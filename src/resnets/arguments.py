@@ -74,6 +74,8 @@ def _check(verb: argparse.ArgumentParser) -> None:
                       "(default: 224, and for images of up to 64 pixels their own)")  # fmt: skip
     verb.add_argument("--out", metavar="FILE.html", help="write a page that shows what was found")
     verb.add_argument("--exclude", metavar="FILE", help="write the paths that train --exclude FILE is to leave out")
+    verb.add_argument("--preview", metavar="FILE.png", help="draw what the network will see while it trains")
+    verb.add_argument("--recipe", metavar="NAME|FILE", help="with --preview: whose augmentation (default: as train's)")
 
 
 def _evaluate(verb: argparse.ArgumentParser) -> None:

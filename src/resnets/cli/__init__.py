@@ -93,11 +93,22 @@ def check(options: argparse.Namespace) -> int:
     from resnets import terminal
     from resnets.pages.health import check_and_show
 
+    if options.preview is not None:
+        from resnets.training import need_training
+
+        need_training("a preview")
+        from resnets.training.preview import preview
+
+        preview(options.data, options.preview, options.recipe, options.input)
+    elif options.recipe is not None:
+        raise ValueError("check shows a recipe's images with --preview FILE.png; without it --recipe has nothing to do")
     found = check_and_show(options.data, out=options.out, exclude=options.exclude, size=options.input)
     if options.json:
         terminal.print_json(found.to_json())
     else:
         terminal.show_health(found, options.exclude, options.out)
+        if options.preview is not None:
+            print(f"{options.preview}: what the network will see")
     return int(options.strict and bool(found.problems))
 
 

@@ -8,6 +8,12 @@ from resnets.errors import need
 from resnets.model import Model, load
 
 
+def need_training(purpose: str) -> None:
+    """Raise MissingExtra, which says what brings it, where a library that trains isn't installed."""
+    for module in ("torch", "lightning_fabric", "tensorboard"):
+        need(module, "train", purpose)
+
+
 def train(
     data: str | os.PathLike[str] | None = None,
     *,
@@ -34,8 +40,7 @@ def train_run(
     **options: Any,
 ) -> Path:
     """`train`, returning the run folder."""
-    for module in ("torch", "lightning_fabric", "tensorboard"):
-        need(module, "train", "training")
+    need_training("training")
     from resnets.training import session
     from resnets.training.options import Options
 

@@ -1,6 +1,6 @@
 """What is minimised: a loss of each image, from logits and one label, or two that share the image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,14 @@ class Targets(NamedTuple):
         if self.others is None or self.share is None:
             return Targets(self.labels[some])
         return Targets(self.labels[some], self.others[some], self.share[some])
+
+    def in_words(self, classes: Sequence[str]) -> list[str]:
+        """Of each image its class, or "cat 70% dog"."""
+        labels = self.labels.tolist()
+        if self.others is None or self.share is None:
+            return [classes[int(label)] for label in labels]
+        both = zip(labels, self.others.tolist(), self.share.tolist(), strict=True)
+        return [f"{classes[int(label)]} {share:.0%} {classes[int(other)]}" for label, other, share in both]
 
 
 def loss(logits: Tensor, targets: Targets, recipe: Recipe, class_weights: Tensor | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from resnets.graph import weight_shapes
 from resnets.model import NOT_OURS, Model, hash_of, load
 from resnets.training.options import Options
 from resnets.training.recipe import Recipe
-from resnets.training.settling import settled
+from resnets.training.settling import settled, tolerates
 from resnets.weights import hub, read_weights, reading
 from resnets.weights.foreign import PYTORCH
 from resnets.weights.pretrained import PREPROCESSING, pretrained_for, pretrained_state
@@ -83,7 +83,7 @@ class Look:
 def plan(options: Options) -> Plan:
     """Decide everything, reading some of the images. Raises ValueError where the request can't be, WorkFailed where no
     image of a class can be read."""
-    data = open_dataset(options.data)
+    data = open_dataset(options.data, tolerates(options))
     division = _excluded(data, divide(data, options.val, options.seed), options.exclude)
     classes = _classes(data, division)
     look = _look(data, division.train, classes)

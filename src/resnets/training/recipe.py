@@ -77,6 +77,7 @@ class Recipe:
     mixup: float = 0.0  # the α of MixUp (Zhang et al. 2018); 0: none
     cutmix: float = 0.0  # the α of CutMix (Yun et al. 2019); with both, each batch has one of the two
     mixing: float = 1.0  # the share of batches that are mixed
+    tolerate: bool = False  # shards that are missing or cut off are left out, and said
     # the machine
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from resnets import machine
+from resnets.data.health import brief, in_words
 from resnets.errors import Terminated
 from resnets.files import write_bytes
 from resnets.model import load
@@ -55,12 +56,24 @@ def begun(options: Options, world: World) -> Path:
         curve = ()
     folder = None
     if world.first:
+        checked(made, options)
         run = Run.create(options, made.data.name, made.name, decided(made), elastic.identity())
         folder = run.folder
         if curve:
             run.note("range test", f"learning rate {made.recipe.learning_rate:g}", curve=curve)
             write_bytes(run.folder / RANGE, drawn(curve, made.recipe.learning_rate).encode())
     return train(Run.open(world.told(folder)), made, world)
+
+
+def checked(made: Plan, options: Options) -> None:
+    """Say what a brief look at the images finds."""
+    found = brief(made.data, made.division, made.how.size, options.workers)
+    if made.recipe.balance != "none":
+        found = [problem for problem in found if problem.kind != "imbalance"]
+    for said in in_words(found):
+        log.warning("check: %s", said)
+    if found:
+        log.warning("check: that was a brief look; resnets check %s looks at every image", options.data)
 
 
 def tried(made: Plan, options: Options, world: World) -> tuple[Plan, Any]:

@@ -17,6 +17,12 @@ HEAD = 5  # times longer, and at so many times the rate, a head learns that lear
 FEW = 1000  # images: with fewer, and no GPU, "freeze=auto" trains the head alone
 
 
+def tolerates(options: Options) -> bool:
+    """Whether the recipe, which may not be known yet, leaves out shards that are missing or cut off."""
+    given = {field: value for field, value in options.settings.items() if field == "tolerate"}
+    return recipe("quick" if options.recipe == "auto" else options.recipe, given).tolerate
+
+
 def settled(options: Options, pretrained: bool, images: int) -> Recipe:
     """The recipe, its batch made small enough for few images, its precision settled."""
     name = options.recipe if options.recipe != "auto" else "finetune" if pretrained else "quick"

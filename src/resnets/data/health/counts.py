@@ -37,9 +37,12 @@ def mismatches(data: Dataset) -> Iterator[Problem]:
             yield Problem("class_mismatch", (), f"{split} has no image of {_named(names)}")
 
 
-def imbalances(data: Dataset) -> Iterator[Problem]:
-    """Whether the largest class of what trains has 10 times the images of the smallest, of those that have any."""
-    where = data.splits.get("train")
+def imbalances(data: Dataset, train: np.ndarray | None = None) -> Iterator[Problem]:
+    """Whether the largest class of what trains has 10 times the images of the smallest, of those that have any.
+
+    What trains are the images `train`, else the split of that name, else all.
+    """
+    where = data.splits.get("train") if train is None else train
     counts = {name: images for name, images in data.counts(where).items() if images}
     if not counts:
         return

@@ -73,9 +73,9 @@ def problems_of(data: Dataset, groups: Sequence[Group]) -> Iterator[Problem]:
         labels = dict.fromkeys(data.classes[data.labels[index]] for index in group.members)
         where = dict.fromkeys(splits[index] for index in group.members)
         if len(where) > 1:
-            yield Problem("leak", paths, f"{group.how}, in {_listed(where)}")
+            yield Problem("leak", paths, f"{group.how}, in {listed(where)}")
         if len(labels) > 1:
-            yield Problem("label_conflict", paths, f"{group.how}, in the classes {_listed(labels)}")
+            yield Problem("label_conflict", paths, f"{group.how}, in the classes {listed(labels)}")
         for cell in _cells(data, group, splits):
             for members in cell.values():
                 if len(members) > 1:
@@ -114,5 +114,6 @@ def _keys(data: Dataset, indices: Sequence[int]) -> tuple[str, ...]:
     return tuple(data.images.keys[index] for index in indices)
 
 
-def _listed(names: dict[str, None]) -> str:
+def listed(names: dict[str, None]) -> str:
+    """Up to ten names, as a sentence has them."""
     return ", ".join(list(names)[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

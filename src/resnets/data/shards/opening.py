@@ -21,6 +21,7 @@ from resnets.data.shards.tar import Damaged
 log = logging.getLogger("resnets")
 
 THREADS = 16
+REMEDY = "training can leave such shards out: --set tolerate=true"
 
 
 class Given(NamedTuple):
@@ -46,7 +47,7 @@ def open_shards(address: str | os.PathLike[str], tolerate: bool = False) -> Data
     stats, faults = _stats(places, given.sidecar, given.names)
     there = [number for number, stat in enumerate(stats) if stat is not None]
     if not tolerate and faults:
-        raise ValueError(faults[0])
+        raise ValueError(f"{faults[0]}; {REMEDY}")
     if given.sidecar is not None:
         place = {name: number for number, name in enumerate(given.sidecar.shards)}
         index = given.sidecar.read_index().of_shards([place[given.names[number]] for number in there])
@@ -143,7 +144,7 @@ def _scanned(
     found = scan.scanned(looked, known)
     broken = [str(shard) for shard in found if isinstance(shard, Damaged)]
     if broken and not tolerate:
-        raise ValueError(broken[0])
+        raise ValueError(f"{broken[0]}; {REMEDY}")
     faults += broken
     index = scan.merged([shard for shard in found if not isinstance(shard, Damaged)])
     if not broken:

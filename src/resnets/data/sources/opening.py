@@ -15,7 +15,7 @@ from resnets.data.sources.saved import is_saved, saved
 BUILT_IN = ("digits",)
 
 
-def open_dataset(data: str | os.PathLike[str]) -> Dataset:
+def open_dataset(data: str | os.PathLike[str], tolerate: bool = False) -> Dataset:
     """Labelled images by the name of a built-in set ("digits") or a path: a folder, a manifest, or a folder of IDX files.
 
     - A folder of class folders, or of train/val/test (also training, valid, validation) with class folders in each.
@@ -29,7 +29,8 @@ def open_dataset(data: str | os.PathLike[str]) -> Dataset:
       the same at `http://…` or another address that fsspec knows.
     - IDX files, plain or gzip, named as MNIST's: `train-images-idx3-ubyte.gz`, …; `t10k` is the split `test`.
 
-    Raises ValueError, naming the place, where there is no such thing, fewer than one class, or a file is damaged.
+    With `tolerate`, shards that are missing or cut off are left out, and said. Raises ValueError, naming the place, where
+    there is no such thing, fewer than one class, or a file is damaged.
     """
     path = Path(data)
     if str(data) in BUILT_IN and not path.exists():
@@ -37,7 +38,7 @@ def open_dataset(data: str | os.PathLike[str]) -> Dataset:
     if is_name(data):
         return hub_dataset(str(data))
     if names_shards(str(data)):
-        return open_shards(str(data))
+        return open_shards(str(data), tolerate)
     if path.is_dir():
         return _of_folder(path)
     if path.suffix.lower() == ".parquet" and path.is_file() and has_images(path):

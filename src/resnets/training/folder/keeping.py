@@ -94,11 +94,7 @@ class Keeper:
             return
         self.shown = True
         images, targets = self.trainer.first
-        classes, labels = self.made.classes, targets.labels.tolist()
-        names = [classes[label] for label in labels]
-        if targets.others is not None and targets.share is not None:
-            both = zip(labels, targets.others.tolist(), targets.share.tolist(), strict=True)
-            names = [f"{classes[a]} {share:.0%} {classes[b]}" for a, b, share in both]
+        names = targets.in_words(self.made.classes)
         self.run.show_batch(watching.as_seen(images.numpy(), self.made.how), names, self.progress.step)
 
     def close(self) -> None:
