@@ -39,8 +39,8 @@ def begun(out, step, **options):
     """The folder of a run that was killed right after the checkpoint of a step."""
     real = checkpoint.save
 
-    def save(folder, network, optimizer, progress, average=None):
-        real(folder, network, optimizer, progress, average)
+    def save(folder, network, optimizer, progress, *others):
+        real(folder, network, optimizer, progress, *others)
         if progress["step"] == step:
             raise Killed
 

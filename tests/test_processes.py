@@ -30,6 +30,7 @@ CASES = {
     "empty": {"batch_size": 2, "accumulate": 4},
     "staged": {"freeze": "staged", "steps": 8, "epochs": None, "drop_path": 0.3},
     "sample": {"balance": "sample", "repeats": 2, "erasing": 0.5, "optimizer": "lamb"},
+    "learned": {"skip_learned": 0.7, "batch_size": 400, "accumulate": 2, "epochs": 5},
     "unsynced": {"sync_batch_norm": False},
 }
 LENGTH = 8

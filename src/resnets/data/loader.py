@@ -16,6 +16,7 @@ from resnets.data.augmentation import Augmentation, lighting, numbers, random_bo
 from resnets.data.augmenting import Resize, augmented
 from resnets.data.dataset import Images
 from resnets.data.decode import UnreadableImage
+from resnets.data.learned import Learned
 from resnets.data.order import Sequence, part_of, sequence
 from resnets.data.preprocessing import Preprocessing, crop, resample
 
@@ -30,6 +31,7 @@ class Batch(NamedTuple):
     labels: np.ndarray  # int64 [batch]
     lighting: np.ndarray | None  # float32 [batch, 3], to be added to RGB in 0…1
     samples: np.ndarray  # int64 [batch]: the place of each image in `Samples`; those that can't be read are left out
+    weights: np.ndarray | None = None  # float32 [batch], of each image's loss
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,13 @@ class Loader:
         self.size_of = size_of
         self.resize: Resize = resample  # what makes a part of an image a square in training; another takes its place
         self.shuffled = augmentation is not None
+        self.learned: Learned | None = None  # what epochs go by, where they leave out what is learned
         self.failures: dict[str, str] = {}  # relative path → why it can't be read
         self.waited = 0.0  # seconds that the one who asked has waited for data
         keeps = keeps_squares(len(samples), how, augmentation)
         self._kept = np.empty((len(samples), how.size, how.size, how.channels), np.uint8) if keeps else None
         self._in_order = np.broadcast_to(0, 0) if self.shuffled else np.arange(len(samples))
-        self._ordered: tuple[int, Sequence] | None = None  # the last epoch and its order
+        self._ordered: tuple[int, Sequence, np.ndarray | None] | None = None  # the last epoch, its order and weights
         self._known = np.zeros(len(samples), np.int8)  # of each kept square: 1 it is there, −1 it can't be read
 
     @property
@@ -146,7 +149,7 @@ class Loader:
 
     def _begin(self, epoch: int, number: int, pool: ThreadPoolExecutor) -> Callable[[], Batch]:
         """Have the images of a batch decoded; what comes back waits for them and gives the batch."""
-        every = self._sequence(epoch)
+        every, weights = self._sequence(epoch)
         first = number * self.batch_size
         count = min(self.batch_size, len(every.samples) - first)
         part = part_of(count, *self.part)
@@ -162,19 +165,23 @@ class Loader:
             if what is not None:
                 images = augmented(images, own, what, how, pool, self.resize)
             shift = lighting(own, what.lighting) if what is not None and what.lighting else None
-            return Batch(images, self.samples.labels[places], shift, places)
+            shares = None if weights is None else weights[part][readable]
+            return Batch(images, self.samples.labels[places], shift, places, shares)
 
         return finish
 
-    def _sequence(self, epoch: int) -> Sequence:
+    def _sequence(self, epoch: int) -> tuple[Sequence, np.ndarray | None]:
         if self.augmentation is None or not self.shuffled:
-            return Sequence(self._in_order, np.broadcast_to(0, len(self.samples)))
+            return Sequence(self._in_order, np.broadcast_to(0, len(self.samples))), None
         if self._ordered is None or self._ordered[0] != epoch:
-            what, labels = self.augmentation, self.samples.labels
-            balanced = what.balance == "sample"
-            made = sequence(self.seed, epoch, labels, self.batch_size, repeats=what.repeats, balanced=balanced)
-            self._ordered = (epoch, made)
-        return self._ordered[1]
+            what, labels, weights = self.augmentation, self.samples.labels, None
+            if self.learned is None:
+                balanced = what.balance == "sample"
+                made = sequence(self.seed, epoch, labels, self.batch_size, repeats=what.repeats, balanced=balanced)
+            else:
+                made, weights = self.learned.sequence(self.seed, epoch, self.steps * self.batch_size)
+            self._ordered = (epoch, made, weights)
+        return self._ordered[1:]
 
     def _squares(
         self, chosen: np.ndarray, draws: np.ndarray, how: Preprocessing, pool: ThreadPoolExecutor

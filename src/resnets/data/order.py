@@ -83,7 +83,7 @@ def sequence(
     if repeats == 1 and not balanced:
         return Sequence(chosen, np.broadcast_to(0, len(chosen)))
     samples = np.tile(chosen.reshape(batches, 1, different), (1, repeats, 1)).reshape(-1)
-    return Sequence(samples, _seen_before(samples))
+    return Sequence(samples, seen_before(samples))
 
 
 def _balanced(seed: int, epoch: int, labels: np.ndarray, length: int) -> np.ndarray:
@@ -111,7 +111,7 @@ def _balanced(seed: int, epoch: int, labels: np.ndarray, length: int) -> np.ndar
     return np.take_along_axis(shown, turns, axis=1).reshape(-1)[start : start + length]
 
 
-def _seen_before(samples: np.ndarray) -> np.ndarray:
+def seen_before(samples: np.ndarray) -> np.ndarray:
     """Of each place, how many earlier places hold the same sample: int64 [length]."""
     by_sample = np.argsort(samples, kind="stable")
     ordered = samples[by_sample]

@@ -12,6 +12,7 @@ from resnets import machine
 from resnets.data.augmentation import Augmentation
 from resnets.data.cache import CachedImages
 from resnets.data.dataset import ArrayImages
+from resnets.data.learned import Learned
 from resnets.data.loader import Loader, Samples, keeps_squares
 from resnets.data.preprocessing import Preprocessing
 from resnets.networks import ResNet, network
@@ -59,6 +60,7 @@ def trainer(made: Plan, options: Options, world: World, folder: Path | None = No
         val_loader=measuring,
         gap_loader=None if learner is not net else shuffled(held_out, options.seed),
         class_weights=class_weights(labels, len(made.classes)).to(world.device) if recipe.balance == "weight" else None,
+        learned=images.learned,
     )
     if recipe.teacher:
         parts.teacher = taught(made, options, world, images)
@@ -107,6 +109,7 @@ def loaders(made: Plan, options: Options, world: World) -> tuple[Loader, Loader]
         size_of=sizes(recipe, how.size, len(training) // recipe.batch_size),
     )  # fmt: skip
     loader.resize = resized
+    loader.learned = Learned(len(training), recipe.skip_learned) if recipe.skip_learned else None
     return loader, Loader(measuring, how, max(recipe.batch_size, 32), workers=workers, part=part)
 
 

@@ -4,7 +4,8 @@ import math
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from itertools import islice
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +62,7 @@ class Trainer:
         self.normalised = Normalised(how, world.device)
         self.sums = torch.zeros(3, dtype=torch.float64, device=world.device)  # loss, right, images since the last settling
         self.measured: Measured | None = None  # the last time
+        self.losses: list[tuple[int, np.ndarray, Tensor]] = []  # step, samples and their losses, since the last settling
         self.first: tuple[Tensor, Targets] | None = None  # images that the first step saw, normalised, and their labels
         self.agree_every = AGREE_EVERY if world.device.type == "cuda" else 1
 
@@ -101,7 +103,10 @@ class Trainer:
                         break
                 pace.end()
                 self.settle(progress, self.agree(asked, False, pace.seconds).seconds)
-                yield "epoch", self.epoch(progress, epoch, pace)
+                row = self.epoch(progress, epoch, pace)
+                if self.parts.learned is not None:
+                    self.parts.learned.next_epoch()
+                yield "epoch", row
                 progress.sums = Progress().sums
 
     def over(self, progress: Progress) -> bool:
@@ -134,15 +139,20 @@ class Trainer:
         if self.first is None and images.ndim == 4:
             shown = slice(0, SHOWN)
             self.first = images[shown].float().cpu(), targets.part(shown)
+        weights = None if batch.weights is None else self.normalised.here(batch.weights)
         for part in (parts := self.divided()):
             self.paths.choose(epoch, batch.samples[part])
             with self.world.fabric.no_backward_sync(self.model, enabled=part is not parts[-1] and self.world.size > 1):
                 logits = self.logits(self.model, images[part])
                 each = self.loss(logits, images[part], targets.part(part), batch.samples[part])
-                self.world.fabric.backward(each.sum() * (self.world.size / images_in_all))
+                weighted = each if weights is None else each * weights[part]
+                self.world.fabric.backward(weighted.sum() * (self.world.size / images_in_all))
             with torch.no_grad():
-                right = (logits.argmax(1) == labels[part]).sum()
-                self.sums += torch.stack([each.double().sum(), right.double(), right.new_tensor(len(each)).double()])
+                right = (logits.argmax(1) == labels[part]).double()
+                right = right if weights is None else right * weights[part]
+                self.sums += torch.stack([weighted.double().sum(), right.sum(), right.new_tensor(len(each))])
+            if self.parts.learned is not None:
+                self.losses.append((epoch * self.steps_per_epoch + number, batch.samples[part], each.detach()))
         self.freezer.drop_gradients()
         if self.recipe.clip_gradient:
             torch.nn.utils.clip_grad_norm_(self.parts.learner.parameters(), self.recipe.clip_gradient)
@@ -197,6 +207,11 @@ class Trainer:
         for name, value in zip(progress.sums, everyone, strict=True):
             progress.sums[name] += value
         self.sums.zero_()
+        if self.parts.learned is not None:
+            mine = [(step, samples, losses.cpu().numpy()) for step, samples, losses in self.losses]
+            self.losses.clear()
+            for _, samples, losses in sorted(chain(*self.world.gathered(mine)), key=itemgetter(0)):
+                self.parts.learned.saw(samples, losses)
         self.world.same_buffers(self.parts.network)
 
     def row(self, progress: Progress, pace: Pace, rate: float) -> dict[str, Any]:

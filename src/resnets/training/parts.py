@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resnets.data.learned import Learned
 from resnets.networks import ResNet
 from resnets.training.feed import Feed
 from resnets.training.optimizers.average import Average
@@ -36,3 +37,4 @@ class Parts:
     gap_loader: Feed | None = None  # validation images in a shuffled order, where norms learn
     teacher: Teacher | None = None
     class_weights: Tensor | None = None  # [classes]
+    learned: Learned | None = None  # by which epochs leave out what is learned

@@ -30,6 +30,7 @@ class Recipe:
     batch_size: int = 128  # images a step, of all processes together
     accumulate: int = 1  # parts in which a batch goes through the network, where memory is short
     repeats: int = 1  # views of an image within a batch (repeated augmentation, Hoffer et al. 2020)
+    skip_learned: float = 0.0  # of the images whose loss is below the mean, the share a pass leaves out (Qin et al. 2024)
     balance: Literal["none", "sample", "weight"] = "none"  # classes drawn equally often, or weighted equally in the loss
     optimizer: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
     learning_rate: float = 0.1  # at the top of the schedule, of the fully connected layer
@@ -102,6 +103,11 @@ class Recipe:
             raise ValueError(f"betas are two numbers from 0 to below 1, not {self.betas}")
         if not all(0 <= share <= 1 for share in self.milestones):
             raise ValueError(f"milestones are shares of the run from 0 to 1, not {self.milestones}")
+        if self.skip_learned and (self.mixup or self.cutmix or self.repeats > 1 or self.balance == "sample"):
+            raise ValueError(
+                "skip_learned goes by each image's own loss and chooses the epoch's images; mixup, cutmix, repeats and "
+                "balance=sample can't go with it"
+            )
         if self.batch_size % self.repeats:
             raise ValueError(f"repeats divides the batch size, and {self.repeats} doesn't divide {self.batch_size}")
 
@@ -181,9 +187,10 @@ LEAST = {"epochs": 0, "steps": 1, "patience": 0, "batch_size": 1, "accumulate": 
          "backbone_rate": 0, "warmup": 0, "drop": 0, "momentum": 0, "weight_decay": 0, "clip_gradient": 0, "ema_decay": 0,
          "label_smoothing": 0, "teacher_weight": 0, "teacher_temperature": 0.01, "views": 1, "drop_path": 0,
          "crop_padding": 0, "lighting": 0, "policy_operations": 0, "policy_magnitude": 0, "policy_spread": 0, "erasing": 0,
-         "mixup": 0, "cutmix": 0, "mixing": 0}  # fmt: skip
+         "mixup": 0, "cutmix": 0, "mixing": 0, "skip_learned": 0}  # fmt: skip
 MOST = {"warmup": 1, "momentum": 1, "ema_decay": 0.999999, "label_smoothing": 1, "teacher_weight": 1, "drop": 1,
-        "drop_path": 0.9, "crop_padding": 1, "policy_magnitude": 10, "erasing": 1, "mixing": 1}  # fmt: skip
+        "drop_path": 0.9, "crop_padding": 1, "policy_magnitude": 10, "erasing": 1, "mixing": 1,
+        "skip_learned": 0.95}  # fmt: skip
 
 
 def _fitting(name: str, value: Any) -> Any:

@@ -160,7 +160,7 @@ def train(run: Run, made: Plan, world: World) -> Path:
     trainer = built(made, run.options, world, run.folder)
     progress = Progress()
     parts = trainer.parts
-    if saved := checkpoint.restore(run.folder, parts.network, parts.optimizer, parts.average):
+    if saved := checkpoint.restore(run.folder, parts.network, parts.optimizer, parts.average, parts.learned):
         progress = Progress(**saved)
         log.info("going on after step %d of %d", progress.step, trainer.steps)
     keeper = Keeper(run, made, trainer, progress)

@@ -55,17 +55,17 @@ def _by_rule(chosen: Recipe, pretrained: bool, images: int) -> Recipe:
     compiles = chosen.compile if chosen.compile != "auto" else "on" if gpu else "off"
     freeze = chosen.freeze
     if freeze == "auto":
-        plain = not (chosen.mixup or chosen.cutmix or chosen.teacher or chosen.drop_path)
+        plain = not (chosen.mixup or chosen.cutmix or chosen.teacher or chosen.drop_path or chosen.skip_learned)
         freeze = "backbone" if pretrained and plain and not gpu and images < FEW else "none"
     if freeze == "backbone":
         if not pretrained:
             raise ValueError(
                 "freeze=backbone keeps the weights that it starts from, and there are none; name some by --init"
             )
-        if chosen.mixup or chosen.cutmix or chosen.teacher or chosen.drop_path:
+        if chosen.mixup or chosen.cutmix or chosen.teacher or chosen.drop_path or chosen.skip_learned:
             raise ValueError(
-                "freeze=backbone trains on features that are computed once; mixup, cutmix, teacher and drop_path need the "
-                "whole network each time: leave them, or set freeze=none"
+                "freeze=backbone trains on features that are computed once; mixup, cutmix, teacher, drop_path and "
+                "skip_learned need the whole network each time: leave them, or set freeze=none"
             )
     log.info("precision %s", precision)
     return replace(chosen, precision=precision, compile=compiles, freeze=freeze)

@@ -92,7 +92,7 @@ def _twice(data: Dataset, where: np.ndarray, splits: Sequence[str]) -> Iterator[
             return
         for members in _same(data, group.tolist()):
             paths = tuple(data.images.keys[index] for index in members)
-            if len(found := dict.fromkeys(splits[where[index]] for index in members)) > 1:
+            if len(found := dict.fromkeys(splits[int(where[index])] for index in members)) > 1:
                 yield Problem("leak", paths, f"the same bytes, in {listed(found)}")
             if len(found := dict.fromkeys(data.classes[int(data.labels[index])] for index in members)) > 1:
                 yield Problem("label_conflict", paths, f"the same bytes, in the classes {listed(found)}")

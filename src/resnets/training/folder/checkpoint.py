@@ -1,7 +1,8 @@
 """Checkpoints: everything that the next step depends on, in one safetensors file; the last two are kept.
 
-Order, augmentation and schedule are functions of the step, so weights, statistics, the optimizer's state and the step are
-all there is. A file has the hash of its tensors; where the newest is damaged, the one before goes on.
+Order, augmentation and schedule are functions of the step, and with `skip_learned` of the images' last losses; so these,
+weights, statistics, the optimizer's state and the step are all there is. A file has the hash of its tensors; where the
+newest is damaged, the one before goes on.
 """
 
 import json
@@ -14,6 +15,7 @@ import safetensors
 import torch
 from torch import nn
 
+from resnets.data.learned import Learned
 from resnets.model import hash_of, write_tensors
 from resnets.training.optimizers.average import Average
 
@@ -32,6 +34,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     progress: dict[str, Any],
     average: Average | None = None,
+    learned: Learned | None = None,
 ) -> None:
     """Write the run's checkpoint, whole or not at all, and then delete all but the last two.
 
@@ -42,6 +45,8 @@ def save(
         tensors |= {f"optimizer.{index}.{key}": _array(value) for key, value in state.items() if value is not None}
     if average is not None:
         tensors |= {f"average.{name}": _array(tensor) for name, tensor in average.state_dict().items()}
+    if learned is not None:
+        tensors |= {f"learned.{name}": array for name, array in learned.state_dict().items()}
     document = {"progress": progress, "sha256": hash_of(tensors)}
     write_tensors(folder / NAME.format(progress["step"]), tensors, {KEY: json.dumps(document)})
     for old in there(folder)[KEPT:]:
@@ -49,9 +54,13 @@ def save(
 
 
 def restore(
-    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+    folder: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None = None,
+    learned: Learned | None = None,
 ) -> dict[str, Any] | None:
-    """Bring network, optimizer and average to where the newest whole checkpoint left them.
+    """Bring network, optimizer, average and what is learned to where the newest whole checkpoint left them.
 
     Its progress is returned; None where there is no checkpoint.
 
@@ -68,6 +77,10 @@ def restore(
         if damaged:
             log.warning("going on from the one before, %s", path.name)
         _load(network, optimizer, average, tensors)
+        if learned is not None:
+            learned.load_state_dict(
+                {name.removeprefix("learned."): array for name, array in tensors.items() if name.startswith("learned.")}
+            )
         return progress
     if damaged:
         raise ValueError(f"no checkpoint of {folder} is whole; delete them, and the run starts over")

@@ -54,7 +54,8 @@ class Keeper:
         """A checkpoint of now."""
         if self.writes:
             parts = self.trainer.parts
-            checkpoint.save(self.run.folder, parts.network, parts.optimizer, vars(self.progress) | changes, parts.average)
+            now = vars(self.progress) | changes
+            checkpoint.save(self.run.folder, parts.network, parts.optimizer, now, parts.average, parts.learned)
         self.clock.wind(self.progress.step)
 
     def epoch(self, row: dict[str, Any]) -> bool:
