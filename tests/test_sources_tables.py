@@ -291,7 +291,7 @@ def test_a_saved_dict_has_its_splits(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda root: (root / "state.json").write_text("{"), "state.json can't be read"),
+        (lambda root: (root / "state.json").write_text("{"), "state.json is no JSON file"),
         (lambda root: (root / "state.json").write_text("[]"), "no JSON object"),
         (lambda root: (root / "state.json").write_text("{}"), "names no Arrow files"),
         (lambda root: (root / "data-00000-of-00001.arrow").unlink(), "can't be read as an Arrow file"),

@@ -72,6 +72,17 @@ def write_json(path: Path, document: Any) -> None:
     write_bytes(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file's object. Raises ValueError, naming the file, where there is none."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no JSON file: {error}") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} is no JSON object")
+    return document
+
+
 def sha256(path: Path) -> str:
     """The hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:

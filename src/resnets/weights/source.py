@@ -1,12 +1,12 @@
 """What a SOURCE is: the file or folder that a path means, in whatever form, as arrays under its own names."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from resnets.files import read_object
 from resnets.model import NOT_OURS, Model, load
 from resnets.weights.ecosystem import State
 from resnets.weights.foreign import PYTORCH, SHARDED, read_dictionary
@@ -74,7 +74,7 @@ def open_source(given: str | os.PathLike[str], which: str | None = None) -> Sour
 
 def _folder(path: Path, which: str | None) -> Source:
     """A folder as timm and transformers write them."""
-    configuration = {name: _document(path / name) for name in CONFIGURATIONS if (path / name).is_file()}
+    configuration = {name: read_object(path / name) for name in CONFIGURATIONS if (path / name).is_file()}
     config = configuration["config.json"]
     if "architecture" in config:  # timm's, also where transformers wraps it
         ecosystem, title = "timm", "timm folder"
@@ -89,13 +89,3 @@ def _folder(path: Path, which: str | None) -> Source:
         raise ValueError(f"the folder {path} has a config.json and no weights: one of {', '.join(WEIGHTS)} is wanted")
     found = read_dictionary(file, which)
     return Source(path, title, found.weights, ecosystem, configuration, found.peeled, found.stored)
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no JSON file: {error}") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"{path} is no JSON object")
-    return document

@@ -16,7 +16,7 @@ from resnets.data.health.groups import Group, grouped, left_out, problems_of
 from resnets.data.health.likeness import SIDE
 from resnets.data.health.links import bad_links, below
 from resnets.data.health.looking import Look, look
-from resnets.data.health.progress import shown
+from resnets.data.progress import ImageProgress
 from resnets.data.sources import open_dataset
 from resnets.files import write_bytes
 
@@ -91,10 +91,14 @@ def _looked_at(data: Dataset, links: Mapping[str, str], workers: int) -> tuple[l
             thumbnails[index] = found.thumbnail
         return found._replace(thumbnail=None)
 
+    found: list[Look] = []
     slices = [range(start, min(start + SLICE, len(data))) for start in range(0, len(data), SLICE)]
     with ThreadPoolExecutor(workers, "check") as pool:
         ahead = (pool.map(some, slices[start : start + AHEAD]) for start in range(0, len(slices), AHEAD))
-        found = list(shown(chain.from_iterable(chain.from_iterable(ahead)), len(data), data.name))
+        with ImageProgress(data.name, len(data), 0) as progress:
+            for seen in chain.from_iterable(chain.from_iterable(ahead)):
+                found.append(seen)
+                progress.step()
     return found, thumbnails
 
 

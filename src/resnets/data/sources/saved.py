@@ -1,11 +1,11 @@
 """Folders that the library `datasets` saved, read without it: Arrow files, mapped, beside a state.json each."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnets.data.dataset import SPLIT_NAMES, Dataset
 from resnets.data.sources import tables
+from resnets.files import read_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,7 @@ def saved(root: Path) -> Dataset:
     """A Dataset, which has no splits here, or a DatasetDict with its own. ValueError where files are missing or damaged."""
     if not (root / SEVERAL).is_file():
         return tables.dataset(root.resolve().name, _parts(root, ""))
-    names: Any = _json(root / SEVERAL).get("splits")
+    names: Any = read_object(root / SEVERAL).get("splits")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{root / SEVERAL} names no splits")
     parts = [part for name in names for part in _parts(root / name, SPLIT_NAMES.get(str(name).lower(), str(name)))]
@@ -32,7 +32,7 @@ def saved(root: Path) -> Dataset:
 
 def _parts(place: Path, split: str) -> list[tables.Part]:
     """The tables of one saved Dataset."""
-    state = _json(place / STATE)
+    state = read_object(place / STATE)
     if state.get("_indices_data_files"):
         raise ValueError(f"{place} was saved as a choice of other rows; save it again after flatten_indices()")
     files = [place / Path(str(entry.get("filename"))).name for entry in state.get("_data_files") or ()]
@@ -53,14 +53,3 @@ def _mapped(path: Path) -> "pa.Table":
         return pa.ipc.open_stream(source).read_all()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} can't be read as an Arrow file: {error}") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object. ValueError where there is none."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} can't be read: {error}") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"{path} is no JSON object")
-    return document
