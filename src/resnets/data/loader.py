@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -115,7 +115,7 @@ class Loader:
             try:
                 last: Callable[[], Batch] | None = None  # so that threads have the next batch while one is put together
                 for number in range(start, self.steps):
-                    begun = self._begin(epoch, number, pool)
+                    begun = self.begin(epoch, number, pool)
                     if last is not None:
                         _put(ready, last(), stopped)
                     if stopped.is_set():
@@ -144,8 +144,8 @@ class Loader:
             stopped.set()
             thread.join()
 
-    def _begin(self, epoch: int, number: int, pool: ThreadPoolExecutor) -> Callable[[], Batch]:
-        """Have the images of a batch decoded; what comes back waits for them and gives the batch."""
+    def begin(self, epoch: int, number: int, pool: Executor) -> Callable[[], Batch]:
+        """Have the images of a batch decoded in a pool; what comes back waits for them and gives the batch, augmented."""
         every = self._sequence(epoch)
         first = number * self.batch_size
         count = min(self.batch_size, len(every.samples) - first)
@@ -177,7 +177,7 @@ class Loader:
         return self._ordered[1]
 
     def _squares(
-        self, chosen: np.ndarray, draws: np.ndarray, how: Preprocessing, pool: ThreadPoolExecutor
+        self, chosen: np.ndarray, draws: np.ndarray, how: Preprocessing, pool: Executor
     ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """Begin to decode; then, the squares of the chosen samples that can be read, a fresh array, and which those are.
 
@@ -196,7 +196,7 @@ class Loader:
         return squares
 
     def _kept_squares(
-        self, kept: np.ndarray, chosen: np.ndarray, pool: ThreadPoolExecutor
+        self, kept: np.ndarray, chosen: np.ndarray, pool: Executor
     ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """The same of squares that are kept: those are decoded that haven't been."""
         new = np.unique(chosen[self._known[chosen] == 0])  # a batch may show one more than once
