@@ -10,8 +10,10 @@ system's memory.
 
 - torchvision: ImageFolder and DataLoader
 - timm: `create_dataset` and `create_loader`
-- ours, cold: `Loader`, every image decoded each time
+- ours, cold: `Loader`, photos decoded each time
 - ours, cached: the same from the cache of decoded images
+- ours, first epoch: files of 32×32, which every later epoch has in memory, decoded each time
+- ours, in processes: the same decoding and cropping by processes instead of threads, a whole batch each
 - limit: a file decoded and its random part resized, on as many threads, without queue or batch; the faster of two ways
 
 `wait_share` is the share of the time that training ResNet-20 waits for the 32×32 files in the first epoch, in which they are
@@ -29,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from loaders import Case, Ours, Timm, Torchvision, limits
+from loaders import Case, Ours, Processes, Timm, Torchvision, limits
 from photos import make_photos
 from PIL import Image
 from timed import Way
@@ -71,6 +73,9 @@ def ways_of(case: Case, quick: bool) -> list[Way]:
     if not (quick and case.title == LARGE):
         made |= {} if quick else {"timm": Timm(case).run}
         made["ours, cached"] = Ours(case, cached=True).run
+    if case.title != LARGE:
+        made |= {"ours, first epoch": Ours(case, anew=True).run} if case.small else {}
+        made["ours, in processes"] = Processes(case).run
     if not case.small:
         made |= {f"limit, {name}": run for name, run in limits(case).items()}
     return [Way(name, run, case.paths, case.title, "float32") for name, run in made.items()]
@@ -111,6 +116,8 @@ def ratios_of(speeds: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         "cold_vs_decode_limit": small["ours, cold"] / limit,
         "phone_vs_torchvision": large["ours, cold"] / large["torchvision"],
         "small_vs_torchvision": little["ours, cold"] / little["torchvision"],
+        "threads_vs_processes": small["ours, cold"] / small["ours, in processes"],
+        "small_threads_vs_processes": little["ours, first epoch"] / little["ours, in processes"],
     }
     return ratios | ({"cold_vs_timm": small["ours, cold"] / small["timm"]} if "timm" in small else {})
 

@@ -19,11 +19,12 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional
 
 from resnets import machine
+from resnets.bench.loading import Here
 from resnets.data import open_dataset
 from resnets.data.augmentation import Augmentation, numbers, random_box
 from resnets.data.cache import CachedImages
 from resnets.data.decode import read
-from resnets.data.loader import Loader, Samples
+from resnets.data.loader import Batch, Loader, Samples
 from resnets.data.preprocessing import Preprocessing
 from resnets.training.normalised import Normalised
 from resnets.training.resizing import resized
@@ -104,14 +105,14 @@ class Timm:
 
 
 class Ours:
-    """Our loader; with `cached`, its images from the cache of decoded ones."""
+    """Our loader; with `cached`, its images from the cache of decoded ones; with `anew`, each epoch a first one."""
 
-    def __init__(self, case: Case, cached: bool = False) -> None:
+    def __init__(self, case: Case, cached: bool = False, anew: bool = False) -> None:
         data = open_dataset(case.folder)
         images = CachedImages(data.images) if cached else data.images
-        samples = Samples(images, np.arange(len(data)), data.labels)
-        self.loader = Loader(samples, case.how, case.batch, augmentation=case.augmentation, workers=machine.cores())
-        self.loader.resize = resized
+        self.case, self.anew = case, anew
+        self.samples = Samples(images, np.arange(len(data)), data.labels)
+        self.loader = loader_of(case, self.samples)
         self.normalised = Normalised(case.how, CPU)
         self.epoch = 0
 
@@ -119,6 +120,8 @@ class Ours:
         """So many images, shuffled, in as many epochs as that takes."""
         done = 0
         while done < count:
+            if self.anew:
+                self.loader = loader_of(self.case, self.samples)
             for batch in self.loader.batches(self.epoch):
                 self.normalised(batch)
                 done += len(batch.labels)
@@ -126,6 +129,58 @@ class Ours:
                     break
             self.epoch += 1
         return []
+
+
+def loader_of(case: Case, samples: Samples) -> Loader:
+    """Our loader as training has it."""
+    loader = Loader(samples, case.how, case.batch, augmentation=case.augmentation, workers=machine.cores())
+    loader.resize = resized
+    return loader
+
+
+class Processes:
+    """The same decoding and cropping by a process a core instead of a thread: each makes whole batches, which come through
+    shared memory. They are started before anything is timed."""
+
+    def __init__(self, case: Case) -> None:
+        data = open_dataset(case.folder)
+        self.samples = Samples(data.images, np.arange(len(data)), data.labels)
+        self.case, self.steps, self.done = case, len(data) // case.batch, 0
+        self.normalised = Normalised(case.how, CPU)
+        self.order: list[tuple[int, int]] = []  # of a run: (epoch, batch)
+        self.loader: Any = torch.utils.data.DataLoader(
+            InWorker(case, self.samples), None, sampler=self.order, num_workers=machine.cores(), persistent_workers=True,
+            multiprocessing_context="spawn", worker_init_fn=as_training,
+        )  # fmt: skip
+
+    def run(self, paths: Sequence[Path], count: int) -> list[str]:
+        """So many images, shuffled."""
+        stop = self.done + -(-count // self.case.batch)
+        self.order[:] = [divmod(number, self.steps) for number in range(self.done, stop)]
+        self.done = stop
+        nothing = np.array([], np.int64)
+        for images, labels in self.loader:
+            self.normalised(Batch(images.numpy(), labels.numpy(), None, nothing))
+        return []
+
+
+class InWorker(torch.utils.data.Dataset):
+    """Batches as our loader makes them, by (epoch, number), on one thread; every epoch is a first one."""
+
+    def __init__(self, case: Case, samples: Samples) -> None:
+        self.case, self.samples, self.epoch = case, samples, -1
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, number = place
+        if epoch != self.epoch:
+            self.loader, self.epoch = loader_of(self.case, self.samples), epoch
+        batch = self.loader.begin(epoch, number, Here())()
+        return torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+
+
+def as_training(worker: int) -> None:
+    """What training does to its process, in a worker."""
+    machine.keep_freed_memory()
 
 
 def limits(case: Case) -> dict[str, Callable[[Sequence[Path], int], list[str]]]:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import resnets
 
@@ -13,6 +14,7 @@ TRAIN_OPTIONS = ("model", "init", "recipe", "epochs", "batch_size", "input", "fi
                  "workers", "out")  # fmt: skip
 ENGINE_OPTIONS = ("engine", "precision", "exact")
 CONVERT_OPTIONS = ("to", "ecosystem", "architecture", "weights", "classes", "preprocessing", "keep_half", "licence")
+BENCH_DATA_OPTIONS = ("recipe", "input", "workers")
 PREDICT_OPTIONS = ("top", "above", "features", *ENGINE_OPTIONS)
 
 
@@ -26,11 +28,15 @@ def parser(verbs: Mapping[str, Verb]) -> argparse.ArgumentParser:
     for name, function in verbs.items():
         said = function.__doc__
         verb = each.add_parser(name, help=said, description=said)
-        verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
-        verb.add_argument("--debug", action="store_true", help="show a traceback where something fails")
+        _always(verb)
         verb.set_defaults(verb=function)
         ARGUMENTS[name](verb)
     return top
+
+
+def _always(verb: argparse.ArgumentParser, default: Any = False) -> None:
+    verb.add_argument("--json", action="store_true", default=default, help="one JSON document on standard output")
+    verb.add_argument("--debug", action="store_true", default=default, help="show a traceback where something fails")
 
 
 def _table(verb: argparse.ArgumentParser) -> None:
@@ -141,11 +147,25 @@ def _convert(verb: argparse.ArgumentParser) -> None:
 
 
 def _bench(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("what", choices=["predict"], help="what is measured on this machine")
+    each = verb.add_subparsers(dest="what", required=True, metavar="WHAT")
+    for name, (said, arguments) in BENCHES.items():
+        what = each.add_parser(name, help=said, description=said)
+        _always(what, argparse.SUPPRESS)  # so that it takes nothing back of what was said before it
+        arguments(what)
+
+
+def _bench_predict(verb: argparse.ArgumentParser) -> None:
     _model(verb)
     verb.add_argument("--data", metavar="DATA", help="labelled images to measure accuracy on (default: none, time alone)")
     verb.add_argument("--sizes", type=int, nargs="+", metavar="SIZE", help="other input sizes to measure too: 176 …")
     verb.add_argument("--out", metavar="FILE.html", help="write the plot of accuracy against latency there")
+
+
+def _bench_data(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, shards, or digits")
+    verb.add_argument("--recipe", metavar="NAME|FILE", help="as train --recipe (default: finetune from weights, else quick)")
+    verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square that the network reads")
+    verb.add_argument("--workers", type=int, metavar="N", help="threads that decode (default: one a core)")
 
 
 def _demo(verb: argparse.ArgumentParser) -> None:
@@ -171,6 +191,11 @@ def _engine(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16", "int8"])
     verb.add_argument("--exact", action="store_true", help="decode large JPEGs in full, not at a reduced scale")
 
+
+BENCHES = {
+    "predict": ("A model with each engine and precision: its speed, and with --data how good it is.", _bench_predict),
+    "data": ("What brings images to training: decoding, augmenting, batching, and the time that it waits.", _bench_data),
+}
 
 ARGUMENTS = {
     "table": _table,

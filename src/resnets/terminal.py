@@ -229,6 +229,37 @@ def show_bench(document: dict[str, Any]) -> None:
     console().print(table)
 
 
+def show_bench_data(document: dict[str, Any]) -> None:
+    """A row a stage, then the loader and training, and in words whether training waits for data."""
+    where, out = document["machine"], console()
+    table = Table(title=f"{where['processor']}, {where['cores']} cores")
+    for name in ("", "images/s", "threads", "ms of a thread, an image", "waiting for data"):
+        table.add_column(name, justify="right" if name else "left")
+    for row in document["rows"]:
+        waiting = "" if row["waiting"] is None else f"{row['waiting']:.1%}"
+        cells = f"{row['images_per_second']:,.1f}", str(row["threads"]), f"{row['milliseconds']:.3f}", waiting
+        table.add_row(row["name"], *cells)
+    out.print(table)
+    for line in _of_data(document):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _of_data(document: dict[str, Any]) -> list[str]:
+    """What the table's figures are of, and what comes of them."""
+    lines = [
+        f"{document['data']}: {document['images']:,} images to train on; {document['network']} at {document['size']} "
+        f"pixels, recipe {document['recipe']}, batches of {document['batch']}"
+    ]
+    what = "training waits" if document["step"] == "training" else "computing the features, once, waits"
+    later = "" if document["waiting_later"] is None else f", {document['waiting_later']:.1%} in later ones"
+    lines.append(f"{what} for data {document['waiting']:.1%} of the first epoch{later}")
+    if document["later"] and document["kept"] < 1:
+        lines.append(f"there is room for {document['kept']:.0%} of the images decoded; the others are decoded each time")
+    if document["unreadable"]:
+        lines.append(f"{document['unreadable']:,} images that were met can't be read; resnets check names them")
+    return lines
+
+
 def _stage(row: dict[str, Any], index: int, stage: str) -> str:
     out = row["stage_outputs"][stage][0]
     if row["block"] == "basic":

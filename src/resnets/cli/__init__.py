@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnets.arguments import CONVERT_OPTIONS, ENGINE_OPTIONS, TRAIN_OPTIONS, parser
+from resnets.arguments import BENCH_DATA_OPTIONS, CONVERT_OPTIONS, ENGINE_OPTIONS, TRAIN_OPTIONS, parser
 from resnets.cli.predicting import predict
 
 log = logging.getLogger("resnets")
@@ -209,15 +209,22 @@ def pack(options: argparse.Namespace) -> None:
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Measure this machine: how fast a model runs here, with which engine and precision, and how good it then is."""
+    """Measure this machine: how fast a model runs here and how good it then is, or how fast images come to training."""
     from resnets import terminal
-    from resnets.bench.prediction import bench_predict
 
-    document = bench_predict(options.model, options.data, options.sizes or (), options.out)
+    if options.what == "predict":
+        from resnets.bench.prediction import bench_predict
+
+        document, show = bench_predict(options.model, options.data, options.sizes or (), options.out), terminal.show_bench
+    else:
+        from resnets.bench.data import bench_data
+
+        given = {name: getattr(options, name) for name in BENCH_DATA_OPTIONS if getattr(options, name) is not None}
+        document, show = bench_data(options.data, **given), terminal.show_bench_data
     if options.json:
         terminal.print_json(document)
     else:
-        terminal.show_bench(document)
+        show(document)
 
 
 def demo(options: argparse.Namespace) -> None:

@@ -4,16 +4,17 @@ import copy
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from resnets import machine
 from resnets.data.augmentation import Augmentation, lighting, numbers, random_box
-from resnets.data.augmenting import Resize, augmented
+from resnets.data.augmenting import SHARES, Resize, augmented
 from resnets.data.dataset import Images
 from resnets.data.decode import UnreadableImage
 from resnets.data.learned import Learned
@@ -118,7 +119,7 @@ class Loader:
             try:
                 last: Callable[[], Batch] | None = None  # so that threads have the next batch while one is put together
                 for number in range(start, self.steps):
-                    begun = self._begin(epoch, number, pool)
+                    begun = self.begin(epoch, number, pool)
                     if last is not None:
                         _put(ready, last(), stopped)
                     if stopped.is_set():
@@ -147,8 +148,8 @@ class Loader:
             stopped.set()
             thread.join()
 
-    def _begin(self, epoch: int, number: int, pool: ThreadPoolExecutor) -> Callable[[], Batch]:
-        """Have the images of a batch decoded; what comes back waits for them and gives the batch."""
+    def begin(self, epoch: int, number: int, pool: Executor) -> Callable[[], Batch]:
+        """Have the images of a batch decoded in a pool; what comes back waits for them and gives the batch, augmented."""
         every, weights = self._sequence(epoch)
         first = number * self.batch_size
         count = min(self.batch_size, len(every.samples) - first)
@@ -184,7 +185,7 @@ class Loader:
         return self._ordered[1:]
 
     def _squares(
-        self, chosen: np.ndarray, draws: np.ndarray, how: Preprocessing, pool: ThreadPoolExecutor
+        self, chosen: np.ndarray, draws: np.ndarray, how: Preprocessing, pool: Executor
     ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """Begin to decode; then, the squares of the chosen samples that can be read, a fresh array, and which those are.
 
@@ -194,7 +195,7 @@ class Loader:
             return self._kept_squares(self._kept, chosen, pool)
         size = how.size if self.augmentation and not self.augmentation.keeps_the_frame else self.how.size
         out = np.empty((len(chosen), size, size, self.how.channels), np.uint8)
-        good = pool.map(self._decode_into, out, chosen, draws)
+        good = self._decoded(out, chosen, draws, pool)
 
         def squares() -> tuple[np.ndarray, np.ndarray]:
             readable = np.fromiter(good, bool, len(chosen))
@@ -203,11 +204,11 @@ class Loader:
         return squares
 
     def _kept_squares(
-        self, kept: np.ndarray, chosen: np.ndarray, pool: ThreadPoolExecutor
+        self, kept: np.ndarray, chosen: np.ndarray, pool: Executor
     ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """The same of squares that are kept: those are decoded that haven't been."""
         new = np.unique(chosen[self._known[chosen] == 0])  # a batch may show one more than once
-        good = pool.map(self._decode_into, [kept[place] for place in new], new, np.zeros((len(new), 0)))
+        good = self._decoded([kept[place] for place in new], new, np.zeros((len(new), 0)), pool)
 
         def squares() -> tuple[np.ndarray, np.ndarray]:
             self._known[new] = [1 if readable else -1 for readable in good]
@@ -215,6 +216,13 @@ class Loader:
             return kept[chosen] if readable.all() else kept[chosen[readable]], readable
 
         return squares
+
+    def _decoded(self, out: Iterable[np.ndarray], places: np.ndarray, draws: np.ndarray, pool: Executor) -> Iterator[bool]:
+        """Begin to decode samples, several in a task, each to its own place; then, whether each can be read."""
+        each = list(zip(out, places.tolist(), draws, strict=True))
+        share = max(1, len(each) // SHARES)
+        tasks = [each[start : start + share] for start in range(0, len(each), share)]
+        return chain.from_iterable(pool.map(lambda task: [self._decode_into(*one) for one in task], tasks))
 
     def _decode_into(self, out: np.ndarray, place: int, draws: np.ndarray) -> bool:
         """One sample's square, written to `out`; False, and a line in `failures`, if it can't be read."""

@@ -1,5 +1,7 @@
 """Batches as the network reads them, on its device."""
 
+from itertools import product
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from resnets.data.loader import Batch
 from resnets.data.preprocessing import Preprocessing
 
-STRETCH = 2**15  # numbers that a processor is given at a time, or an image where it has more: they stay in its cache
+STRETCH = 2**15 - 1  # numbers at a time: with one more, PyTorch would share them out, and wait for cores that decode
 
 
 class Normalised:
@@ -30,12 +32,13 @@ class Normalised:
         rows, sources = x.view(count, height, width * channels), pixels.view(count, height, width * channels)
         mean, deviation = self.mean.repeat(width), self.deviation.repeat(width)
         shift = self.shift(batch, width) if channels == 3 else None
-        step = max(1, STRETCH // (height * width * channels) if self.device.type == "cpu" else count)
-        for first in range(0, count, step):
-            part = slice(first, first + step)
+        at_once = STRETCH if self.device.type == "cpu" else x.numel()
+        some, tall = max(1, at_once // (height * width * channels)), max(1, at_once // (width * channels))
+        for first, top in product(range(0, count, some), range(0, height, tall)):
+            part = slice(first, first + some), slice(top, top + tall)
             rows[part].copy_(sources[part])
             if shift is not None:
-                rows[part].add_(shift[part])
+                rows[part].add_(shift[part[0]])
             rows[part].mul_(self.how.scale).sub_(mean).div_(deviation)
         return x.permute(0, 3, 1, 2)
 
