@@ -134,7 +134,8 @@ def from_pillow(image: Image.Image, grey: bool = False) -> np.ndarray:
     if eight_bit.mode != mode:  # else `convert` would only copy it
         eight_bit = eight_bit.convert(mode)
     pixels = np.asarray(eight_bit)
-    return _upright(pixels[:, :, None] if grey else pixels, _pillow_orientation(image))
+    orientation = _orientation(image.info.get("exif") or b"")  # TIFF and HEIC have been turned by now
+    return _upright(pixels[:, :, None] if grey else pixels, orientation)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -149,16 +150,6 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", with_alpha.size, "white")
         return Image.alpha_composite(white, with_alpha)
     return image
-
-
-def _pillow_orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an image that Pillow has loaded: 1…8."""
-    if image.format == "TIFF":
-        try:
-            return int(image.getexif().get(ORIENTATION, 1))
-        except PILLOW_RAISES:
-            return 1
-    return _orientation(image.info.get("exif") or b"")  # of a HEIC it may be None
 
 
 def _orientation(data: bytes) -> int:
