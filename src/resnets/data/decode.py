@@ -1,4 +1,5 @@
-"""The one decode: a file's bytes to a uint8 image, without PyTorch. simplejpeg for JPEG, Pillow for the rest.
+"""The one decode: a file's bytes to a uint8 image, without PyTorch. simplejpeg for JPEG, Pillow for the rest; HEIC by its
+plugin pillow-heif, imported when the first is met.
 
 Handled alike wherever images are read: EXIF orientation is applied, transparency lies on white, CMYK and palettes become
 RGB, 16-bit grey becomes 8-bit, an animation is its first frame, and an image of more than `MOST_PIXELS` is refused by its
@@ -14,10 +15,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from resnets.errors import need
+
 MOST_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .heic .heif".split()  # noqa: SIM905
 )
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 ORIENTATION, SHORT = 0x0112, 3  # the EXIF tag, and the kind of its value
 PILLOW_RAISES = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, RuntimeError, struct.error)
 
@@ -91,11 +95,9 @@ def _decode_jpeg(data: bytes, grey: bool, least: int) -> np.ndarray:
 
 def _decode_with_pillow(data: bytes, grey: bool) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             _refuse_too_large(image.height, image.width)
             return from_pillow(image, grey)
-    except UnidentifiedImageError:
-        raise UnreadableImage("not an image of a kind that can be read here") from None
     except Image.DecompressionBombError:
         raise UnreadableImage(f"more than {MOST_PIXELS:,} pixels") from None
     except UnreadableImage:
@@ -104,13 +106,36 @@ def _decode_with_pillow(data: bytes, grey: bool) -> np.ndarray:
         raise UnreadableImage(str(error) or type(error).__name__) from None
 
 
+def opened(data: bytes) -> Image.Image:
+    """An encoded image, its header read by Pillow and its pixels not yet. Raises UnreadableImage, and what Pillow raises."""
+    without_heic = _heic_is_missing(data)
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise UnreadableImage(without_heic or "not an image of a kind that can be read here") from None
+
+
+def _heic_is_missing(data: bytes) -> str:
+    """Have Pillow read HEIC from here on, if the data are such: "", or why it can't."""
+    if data[4:8] != b"ftyp" or data[8:12] not in HEIF_BRANDS or "HEIF" in Image.OPEN:
+        return ""
+    try:
+        plugin = need("pillow_heif", "heic", "HEIC")
+    except ImportError as error:
+        return str(error)
+    Image.init()  # so that Pillow's own formats go first: two of the brands are AVIF's too
+    plugin.register_heif_opener()
+    return ""
+
+
 def from_pillow(image: Image.Image, grey: bool = False) -> np.ndarray:
     """An opened image as `decode` would give it. Raises UnreadableImage for pixels that have no fixed white."""
     eight_bit, mode = _to_8_bit(image), "L" if grey else "RGB"
     if eight_bit.mode != mode:  # else `convert` would only copy it
         eight_bit = eight_bit.convert(mode)
     pixels = np.asarray(eight_bit)
-    return _upright(pixels[:, :, None] if grey else pixels, _pillow_orientation(image))
+    orientation = _orientation(image.info.get("exif") or b"")  # TIFF and HEIC have been turned by now
+    return _upright(pixels[:, :, None] if grey else pixels, orientation)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -125,16 +150,6 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", with_alpha.size, "white")
         return Image.alpha_composite(white, with_alpha)
     return image
-
-
-def _pillow_orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an image that Pillow has loaded: 1…8."""
-    if image.format == "TIFF":
-        try:
-            return int(image.getexif().get(ORIENTATION, 1))
-        except PILLOW_RAISES:
-            return 1
-    return _orientation(image.info.get("exif", b""))
 
 
 def _orientation(data: bytes) -> int:

@@ -1,16 +1,15 @@
 """One look at one image: its file is read once, hashed, and decoded at a small scale."""
 
 import hashlib
-import io
 import stat
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from resnets.data.dataset import FileImages, Images
-from resnets.data.decode import MOST_PIXELS, PILLOW_RAISES, UnreadableImage, decode
+from resnets.data.decode import MOST_PIXELS, PILLOW_RAISES, UnreadableImage, decode, opened
 from resnets.data.health.kinds import IMAGES, belongs, cut_off, kind_of
 from resnets.data.health.likeness import SIDE, thumbnail
 
@@ -113,12 +112,12 @@ def _header(data: bytes, kind: str) -> Header:
         except ValueError:
             pass  # Pillow decides, as in `decode`
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             found = kind if kind in IMAGES else (image.format or "").lower()
             width, height, mode = image.width, image.height, image.mode
             return Header(found, mode, width, height, width * height <= MOST_PIXELS and _pages(image, found))
-    except UnidentifiedImageError:
-        raise UnreadableImage("not an image of a kind that can be read here") from None
+    except UnreadableImage:
+        raise
     except PILLOW_RAISES as error:
         raise UnreadableImage(str(error) or type(error).__name__) from None
 
