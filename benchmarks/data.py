@@ -12,6 +12,7 @@ system's memory.
 - timm: `create_dataset` and `create_loader`
 - ours, cold: `Loader`, photos decoded each time
 - ours, cached: the same from the cache of decoded images
+- ours, crops: cold too, uint8 batches before they are normalised: what the limit is of
 - ours, first epoch: files of 32×32, which every later epoch has in memory, decoded each time
 - ours, in processes: the same decoding and cropping by processes instead of threads, a whole batch each
 - limit: a file decoded and its random part resized, on as many threads, without queue or batch; the faster of two ways
@@ -77,6 +78,7 @@ def ways_of(case: Case, quick: bool) -> list[Way]:
         made |= {"ours, first epoch": Ours(case, anew=True).run} if case.small else {}
         made["ours, in processes"] = Processes(case).run
     if not case.small:
+        made["ours, crops"] = Ours(case, floats=False).run
         made |= {f"limit, {name}": run for name, run in limits(case).items()}
     return [Way(name, run, case.paths, case.title, "float32") for name, run in made.items()]
 
@@ -113,7 +115,7 @@ def ratios_of(speeds: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     ratios = {
         "cold_vs_torchvision": small["ours, cold"] / small["torchvision"],
         "cached_vs_torchvision": small["ours, cached"] / small["torchvision"],
-        "cold_vs_decode_limit": small["ours, cold"] / limit,
+        "cold_vs_decode_limit": small["ours, crops"] / limit,
         "phone_vs_torchvision": large["ours, cold"] / large["torchvision"],
         "small_vs_torchvision": little["ours, cold"] / little["torchvision"],
         "threads_vs_processes": small["ours, cold"] / small["ours, in processes"],

@@ -105,15 +105,16 @@ class Timm:
 
 
 class Ours:
-    """Our loader; with `cached`, its images from the cache of decoded ones; with `anew`, each epoch a first one."""
+    """Our loader; with `cached`, its images from the cache of decoded ones; with `anew`, each epoch a first one; without
+    `floats`, its batches as they are, uint8."""
 
-    def __init__(self, case: Case, cached: bool = False, anew: bool = False) -> None:
+    def __init__(self, case: Case, cached: bool = False, anew: bool = False, floats: bool = True) -> None:
         data = open_dataset(case.folder)
         images = CachedImages(data.images) if cached else data.images
         self.case, self.anew = case, anew
         self.samples = Samples(images, np.arange(len(data)), data.labels)
         self.loader = loader_of(case, self.samples)
-        self.normalised = Normalised(case.how, CPU)
+        self.normalised = Normalised(case.how, CPU) if floats else None
         self.epoch = 0
 
     def run(self, paths: Sequence[Path], count: int) -> list[str]:
@@ -123,7 +124,8 @@ class Ours:
             if self.anew:
                 self.loader = loader_of(self.case, self.samples)
             for batch in self.loader.batches(self.epoch):
-                self.normalised(batch)
+                if self.normalised is not None:
+                    self.normalised(batch)
                 done += len(batch.labels)
                 if done >= count:
                     break

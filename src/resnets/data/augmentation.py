@@ -127,19 +127,26 @@ def _box_in(height: int, width: int, draws: np.ndarray, what: Augmentation, how:
 
 def pad_and_crop(images: np.ndarray, draws: np.ndarray, padding: int, fill: tuple[int, ...]) -> np.ndarray:
     """Each of uint8 [batch, size, size, channels] padded with `fill` and cut at random to its size again."""
-    count, size = images.shape[:2]
-    padded = np.empty((count, size + 2 * padding, size + 2 * padding, images.shape[3]), np.uint8)
-    padded[:] = fill
-    padded[:, padding : padding + size, padding : padding + size] = images
-    top, left = (draws[:, 1:3] * (2 * padding + 1)).astype(int).T
-    rows, columns = top[:, None] + np.arange(size), left[:, None] + np.arange(size)
-    return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    size, out = images.shape[1], np.empty_like(images)
+    out[:] = fill
+    moves = padding - (draws[:, 1:3] * (2 * padding + 1)).astype(int)
+    for image, cut, (down, right) in zip(images, out, moves.tolist(), strict=True):
+        rows, columns = size - abs(down), size - abs(right)
+        if rows > 0 and columns > 0:
+            top, left = max(0, down), max(0, right)
+            source = image[top - down : top - down + rows, left - right : left - right + columns]
+            cut[top : top + rows, left : left + columns] = source
+    return out
 
 
 def mirror(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Every other image mirrored, in place."""
     chosen = draws[:, 0] < 0.5
-    images[chosen] = images[chosen, :, ::-1]
+    as_they_are = images[chosen]
+    mirrored = np.empty_like(as_they_are)
+    for channel in range(images.shape[3]):  # five times as fast as all of a pixel at once
+        mirrored[..., channel] = as_they_are[:, :, ::-1, channel]
+    images[chosen] = mirrored
     return images
 
 

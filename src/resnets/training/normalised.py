@@ -1,7 +1,5 @@
 """Batches as the network reads them, on its device."""
 
-from itertools import product
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,25 +27,22 @@ class Normalised:
             pixels = pixels.flip(3)
         count, height, width, channels = pixels.shape
         x = torch.empty(pixels.shape, device=self.device)
-        rows, sources = x.view(count, height, width * channels), pixels.view(count, height, width * channels)
         mean, deviation = self.mean.repeat(width), self.deviation.repeat(width)
-        shift = self.shift(batch, width) if channels == 3 else None
-        at_once = STRETCH if self.device.type == "cpu" else x.numel()
-        some, tall = max(1, at_once // (height * width * channels)), max(1, at_once // (width * channels))
-        for first, top in product(range(0, count, some), range(0, height, tall)):
-            part = slice(first, first + some), slice(top, top + tall)
-            rows[part].copy_(sources[part])
-            if shift is not None:
-                rows[part].add_(shift[part[0]])
-            rows[part].mul_(self.how.scale).sub_(mean).div_(deviation)
+        at_once = STRETCH // (width * channels) if self.device.type == "cpu" else count * height
+        each = [array.view(count * height, width * channels).split(max(1, at_once)) for array in (x, pixels)]
+        shifts = self.shift(batch, height, width).split(max(1, at_once)) if batch.lighting is not None else None
+        for number, (rows, source) in enumerate(zip(*each, strict=True)):
+            rows.copy_(source)
+            if shifts is not None:
+                rows.add_(shifts[number])
+            rows.mul_(self.how.scale).sub_(mean).div_(deviation)
         return x.permute(0, 3, 1, 2)
 
-    def shift(self, batch: Batch, width: int) -> Tensor | None:
-        """What is added to the levels of each row: [batch, 1, width · channels]."""
-        if batch.lighting is None:
-            return None
+    def shift(self, batch: Batch, height: int, width: int) -> Tensor:
+        """What is added to the levels of each row of RGB: [batch · height, width · 3]."""
+        assert batch.lighting is not None
         colours = batch.lighting[:, ::-1] if self.how.colour == "BGR" else batch.lighting
-        return self.here(colours * np.float32(255)).repeat(1, width)[:, None]
+        return self.here(colours * np.float32(255)).repeat(1, width).repeat_interleave(height, 0)
 
     def here(self, array: np.ndarray) -> Tensor:
         """An array on the device; to a GPU from pinned memory, while it goes on with what it has."""

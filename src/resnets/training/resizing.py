@@ -1,4 +1,4 @@
-"""Parts of images resized for training: PyTorch's kernel, three times as fast as Pillow's, and within a level of it."""
+"""Parts of images resized for training: PyTorch's kernel, several times as fast as Pillow's, and within a level of it."""
 
 import numpy as np
 import torch
@@ -20,6 +20,6 @@ def resized(image: np.ndarray, box: Box, how: Preprocessing) -> np.ndarray:
     part, size = image[top:bottom, left:right], (how.size, how.size)
     if part.shape[:2] == size:
         return part
-    source = torch.from_numpy(part.copy()).permute(2, 0, 1)[None]  # a copy, as PyTorch takes no array that is read-only
+    source = torch.from_numpy(part.copy())[None].permute(0, 3, 1, 2)  # a copy, as PyTorch takes no array that is read-only
     found = torch.nn.functional.interpolate(source, size=size, mode="bilinear", antialias=True)
-    return found[0].permute(1, 2, 0).numpy()
+    return found.permute(0, 2, 3, 1)[0].numpy()  # one image of a batch is channels last, as it came; one alone would not be
