@@ -28,7 +28,7 @@ FLOORS = [  # from the top; a room imports only from floors below its own
 FLOOR = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 NO_TORCH = [
     "architecture", "machine", "files", "errors", "metrics", "words", "graph", "complexity", "model", "summary", "terminal",
-    "cli", "data.shards", "data.health", "pages.health",
+    "cli", "data.shards", "data.packing", "data.health", "pages.health",
     "data.order", "data.policies", "data.augmenting", "data.columns", "fetching",
     "data.decode", "data.preprocessing", "data.dataset", "data.sources", "data.augmentation", "data.loader", "evaluation",
     "prediction", "prediction.openvino.engine", "prediction.openvino.inputs", "prediction.predictor", "prediction.paths",

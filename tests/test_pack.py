@@ -23,9 +23,10 @@ from PIL import Image
 from resnets.cli import main
 from resnets.data.dataset import ArrayImages, Dataset
 from resnets.data.decode import decode
+from resnets.data.packing import pack, plan
+from resnets.data.packing.encoding import Encoding, resized
 from resnets.data.preprocessing import Preprocessing, crop
-from resnets.data.shards import names_shards, open_shards, pack, plan
-from resnets.data.shards.encoding import Encoding, resized
+from resnets.data.shards import names_shards, open_shards
 from resnets.data.shards.sidecar import read_sidecar
 from resnets.data.sources import open_dataset
 from resnets.errors import WorkFailed
@@ -246,7 +247,7 @@ def test_threads_change_no_byte(tmp_path, photos):
 
 PACK = """
 import os, signal, sys
-from resnets.data.shards import pack
+from resnets.data.packing import pack
 at, count, real = int(sys.argv[3]), 0, os.replace
 def replace(source, target):
     global count
@@ -378,7 +379,7 @@ def test_images_that_cant_be_read_are_left_out_and_listed(tmp_path, caplog):
 
 def test_a_full_disk_names_the_shard_and_leaves_no_half_of_it(tmp_path, photos):
     code = (
-        "import resource, sys; from resnets.data.shards import pack\n"
+        "import resource, sys; from resnets.data.packing import pack\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (15000, 15000))\n"
         "try: pack(sys.argv[1], sys.argv[2], size=0, shards=4)\n"
         "except OSError as error: print(error.filename)"

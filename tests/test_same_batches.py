@@ -12,8 +12,9 @@ from PIL import Image
 from resnets.data.augmentation import Augmentation
 from resnets.data.cache import CachedImages
 from resnets.data.loader import Batch, Loader, Samples
+from resnets.data.packing import pack
 from resnets.data.preprocessing import Preprocessing, resample
-from resnets.data.shards import open_shards, pack
+from resnets.data.shards import open_shards
 from resnets.data.sources import open_dataset
 
 HOW = Preprocessing(size=16, crop=0.8)

@@ -14,8 +14,9 @@ from shard_server import serving
 from resnets.data.augmentation import Augmentation
 from resnets.data.dataset import divide
 from resnets.data.loader import Loader, Samples
+from resnets.data.packing import pack
 from resnets.data.preprocessing import Preprocessing
-from resnets.data.shards import names_shards, open_shards, pack, remote
+from resnets.data.shards import names_shards, open_shards, remote
 from resnets.data.shards.addresses import expanded, split_of
 from resnets.data.shards.images import ShardImages
 from resnets.data.shards.index import Index, Names, load, save

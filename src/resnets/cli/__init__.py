@@ -199,7 +199,7 @@ def convert(options: argparse.Namespace) -> None:
 def pack(options: argparse.Namespace) -> None:
     """Write labelled images as tar shards, resized once, which training reads faster than many small files."""
     from resnets import terminal
-    from resnets.data.shards import pack as pack_shards
+    from resnets.data.packing import pack as pack_shards
 
     packed = pack_shards(options.data, options.out, options.size, options.quality, options.shards, options.workers)
     if options.json:

@@ -12,13 +12,14 @@ from typing import Any
 from resnets import machine
 from resnets.data.dataset import Dataset
 from resnets.data.decode import UnreadableImage
+from resnets.data.packing.encoding import Encoding
+from resnets.data.packing.plan import Shard, counted, planned
+from resnets.data.packing.work import Work
+from resnets.data.packing.writing import Encoded, write_index, write_shard
 from resnets.data.progress import ImageProgress
 from resnets.data.shards.addresses import INDEX
-from resnets.data.shards.encoding import Encoding
-from resnets.data.shards.plan import Shard, counted, planned
 from resnets.data.shards.sidecar import FORMAT
-from resnets.data.shards.work import Work
-from resnets.data.shards.writing import Encoded, write_index, write_shard
+from resnets.data.sources import open_dataset
 
 log = logging.getLogger("resnets")
 
@@ -63,8 +64,6 @@ def pack(
     """
     _check(size, quality, shards)
     if not isinstance(data, Dataset):
-        from resnets.data.sources import open_dataset  # which opens shards too
-
         data = open_dataset(data)
     request = {
         "format": FORMAT,

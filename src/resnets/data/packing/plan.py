@@ -10,7 +10,7 @@ import numpy as np
 from resnets.data.dataset import Dataset
 from resnets.data.decode import UnreadableImage
 from resnets.data.order import order
-from resnets.data.shards.encoding import Encoding
+from resnets.data.packing.encoding import Encoding
 from resnets.data.shards.tar import BLOCK
 
 SEED = 0

@@ -10,12 +10,12 @@ import numpy as np
 import resnets
 from resnets.data.dataset import Dataset
 from resnets.data.decode import UnreadableImage
+from resnets.data.packing.plan import SEED, Shard
+from resnets.data.packing.work import Work
 from resnets.data.shards.addresses import INDEX, MARK
 from resnets.data.shards.index import Index, Names, save
-from resnets.data.shards.plan import SEED, Shard
 from resnets.data.shards.sidecar import FORMAT, OFFSETS
 from resnets.data.shards.tar import BLOCK, ending, header, padding
-from resnets.data.shards.work import Work
 from resnets.errors import WorkFailed
 from resnets.files import replacing, sha256, write_bytes, write_json
 
