@@ -1,7 +1,7 @@
 """Batches on their way to the network, timed: stage by stage on one thread, from the loader as a whole, and by training."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from resnets.data.dataset import Images
+from resnets.data.dataset import Images, OverImages
 from resnets.data.loader import AHEAD, Batch, Loader
 from resnets.training.loop import Trainer
 from resnets.training.parts import Progress
@@ -56,24 +56,12 @@ class Here(Executor):
         return iter([fn(*each) for each in zip(*iterables, strict=False)])
 
 
-class Clocked:
+class Clocked(OverImages):
     """Images, and the seconds that reading them takes."""
 
     def __init__(self, images: Images) -> None:
-        self.images, self.seconds, self.decoded = images, 0.0, 0
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Those of the images."""
-        return self.images.keys
-
-    def encoded(self, index: int) -> bytes | None:
-        """The file's bytes."""
-        return self.images.encoded(index)
-
-    def contents(self) -> Iterable[bytes]:
-        """Those of the images."""
-        return self.images.contents()
+        super().__init__(images)
+        self.seconds, self.decoded = 0.0, 0
 
     def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
         """One image, as the images give it."""

@@ -16,14 +16,13 @@ import shutil
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from resnets import machine
-from resnets.data.dataset import FileImages, Images
+from resnets.data.dataset import FileImages, Images, OverImages
 from resnets.files import cache_folder
 
 log = logging.getLogger("resnets")
@@ -34,29 +33,17 @@ ROOM = 0.25  # of the memory and of the free disk: the most that one set of imag
 ALL = 0.5  # of the disk's free space, with the cache counted as free: the most that all take together
 
 
-class CachedImages:
+class CachedImages(OverImages):
     """Images that are decoded once: `read` gives what the images below it give."""
 
     def __init__(self, images: Images, most: int | None = None) -> None:
         """`most` bytes are kept of each size; by rule a quarter of the memory, and of the free disk where that is less."""
-        self.images, self.most = images, most
+        super().__init__(images)
+        self.most = most
         self.identity = identity(images)
         self._stores: dict[tuple[bool, int], Store] = {}
         self._lock = threading.Lock()
         self.close = weakref.finalize(self, close, self._stores)  # gives the files back, by itself where nobody asks for it
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Those of the images."""
-        return self.images.keys
-
-    def encoded(self, index: int) -> bytes | None:
-        """The file's bytes."""
-        return self.images.encoded(index)
-
-    def contents(self) -> Iterable[bytes]:
-        """Those of the images."""
-        return self.images.contents()
 
     def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
         """One image, uint8 [height, width, 1 or 3], not to be written to. Raises UnreadableImage."""

@@ -37,6 +37,26 @@ class Images(Protocol):
         ...
 
 
+class OverImages:
+    """Images over others: theirs, but for how they are read."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Those of the images."""
+        return self.images.keys
+
+    def encoded(self, index: int) -> bytes | None:
+        """The file's bytes."""
+        return self.images.encoded(index)
+
+    def contents(self) -> Iterable[bytes]:
+        """Those of the images."""
+        return self.images.contents()
+
+
 class FileImages:
     """Images in files below a folder."""
 
