@@ -30,31 +30,31 @@ def known(skip=0.7, easy=800):
 
 
 def test_before_anything_is_seen_an_epoch_shows_each_image_once():
-    order, weights = Learned(COUNT, 0.9).sequence(1, 0, COUNT)
+    order = Learned(COUNT, 0.9).sequence(1, 0, COUNT)
     assert sorted(order.samples.tolist()) == list(range(COUNT)) != order.samples.tolist()
-    assert (order.views == 0).all() and (weights == 1).all()
+    assert (order.views == 0).all() and (order.weights == 1).all()
 
 
 def test_the_order_is_a_function_of_seed_epoch_and_losses():
     one, two = known().sequence(1, 3, COUNT), known().sequence(1, 3, COUNT)
-    assert np.array_equal(one[0].samples, two[0].samples) and np.array_equal(one[1], two[1])
+    assert np.array_equal(one.samples, two.samples) and np.array_equal(one.weights, two.weights)
     for other in (known().sequence(2, 3, COUNT), known().sequence(1, 4, COUNT), known(0.6).sequence(1, 3, COUNT)):
-        assert not np.array_equal(one[0].samples, other[0].samples)
+        assert not np.array_equal(one.samples, other.samples)
 
 
 def test_what_is_learned_is_shown_less_and_counts_more():
     shown, counts = np.zeros(COUNT), np.zeros(COUNT)
     for epoch in range(60):
-        order, weights = known().sequence(0, epoch, COUNT)
-        assert len(order.samples) == len(weights) == COUNT
+        order = known().sequence(0, epoch, COUNT)
+        assert len(order.samples) == len(order.weights) == COUNT
         np.add.at(shown, order.samples, 1 / 60)
-        np.add.at(counts, order.samples, weights / 60)
+        np.add.at(counts, order.samples, order.weights / 60)
     assert shown[:800].mean() / shown[800:].mean() == pytest.approx(0.3, abs=0.01)
     assert counts[:800].mean() == pytest.approx(1, abs=0.02) and counts[800:].mean() == pytest.approx(1, abs=0.02)
 
 
 def test_views_tell_the_times_apart_that_an_epoch_shows_an_image():
-    order, _ = known().sequence(0, 1, COUNT)
+    order = known().sequence(0, 1, COUNT)
     pairs = list(zip(order.samples.tolist(), order.views.tolist(), strict=True))
     assert len(set(pairs)) == COUNT and max(order.views) >= 2
 
@@ -64,18 +64,18 @@ def test_images_never_seen_are_always_shown():
     learned.saw(np.arange(10, COUNT), np.full(COUNT - 10, 0.5, np.float32))
     learned.saw(np.arange(10, 20), np.full(10, 9.0, np.float32))
     learned.next_epoch()
-    order, weights = learned.sequence(0, 1, 300)
+    order = learned.sequence(0, 1, 300)
     assert set(range(20)) <= set(order.samples.tolist())
-    assert weights.min() < 0.2 and weights.max() > 1
+    assert order.weights.min() < 0.2 and order.weights.max() > 1
 
 
 def test_losses_count_from_the_next_epoch_on():
     learned = known()
-    before = learned.sequence(0, 1, COUNT)[0].samples
+    before = learned.sequence(0, 1, COUNT).samples
     learned.saw(np.arange(COUNT), np.arange(COUNT)[::-1].astype(np.float32))
-    assert np.array_equal(learned.sequence(0, 1, COUNT)[0].samples, before)
+    assert np.array_equal(learned.sequence(0, 1, COUNT).samples, before)
     learned.next_epoch()
-    assert not np.array_equal(learned.sequence(0, 1, COUNT)[0].samples, before)
+    assert not np.array_equal(learned.sequence(0, 1, COUNT).samples, before)
 
 
 def test_a_state_of_other_images_is_refused():

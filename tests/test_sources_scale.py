@@ -143,7 +143,7 @@ data = open_dataset(sys.argv[1])
 division = divide(data, 0.1, 0)
 samples = Samples(data.images, division.train, data.labels_as(data.classes)[division.train])
 loader = Loader(samples, Preprocessing(), 256, augmentation=Augmentation(crop="resized"), seed=1)
-order, _ = loader._sequence(0)
+order = loader._sequence(0)
 print(len(data), len(data.classes), len(division.train) + len(division.val), len(order.samples))
 print(peak() - before, sys.getallocatedblocks() - objects)
 """

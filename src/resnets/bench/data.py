@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from resnets.errors import need
+from resnets.training import need_training
 
 
 def bench_data(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
@@ -15,8 +15,7 @@ def bench_data(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
     row a `Row`. Raises ValueError for a request that can't be, WorkFailed where no image can be read, MissingExtra without
     the libraries that train.
     """
-    for module in ("torch", "lightning_fabric"):
-        need(module, "train", "bench data")
+    need_training("bench data")
     from resnets.bench.feeding import figures
     from resnets.training.options import Options
 

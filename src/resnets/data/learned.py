@@ -31,8 +31,8 @@ class Learned:
         """Let the next epoch go by what was seen until now."""
         self.before = self.latest.copy()
 
-    def sequence(self, seed: int, epoch: int, length: int) -> tuple[Sequence, np.ndarray]:
-        """`length` images of an epoch, and the weight of each, float32: a function of seed, epoch and losses."""
+    def sequence(self, seed: int, epoch: int, length: int) -> Sequence:
+        """`length` images of an epoch, with weights: a function of seed, epoch and losses."""
         seen = np.isfinite(self.before)
         mean = self.before[seen].mean() if seen.any() else 0.0
         shown = np.where(self.before < mean, 1 - self.skip, 1.0)  # how probably, in a pass
@@ -44,7 +44,7 @@ class Learned:
             there += len(chosen)
         samples = np.concatenate(passes)[:length]
         weights = (shown.mean() / shown[samples]).astype(np.float32)
-        return Sequence(samples, seen_before(samples)), weights
+        return Sequence(samples, seen_before(samples), weights)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps."""

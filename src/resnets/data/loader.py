@@ -93,7 +93,7 @@ class Loader:
         keeps = keeps_squares(len(samples), how, augmentation)
         self._kept = np.empty((len(samples), how.size, how.size, how.channels), np.uint8) if keeps else None
         self._in_order = np.broadcast_to(0, 0) if self.shuffled else np.arange(len(samples))
-        self._ordered: tuple[int, Sequence, np.ndarray | None] | None = None  # the last epoch, its order and weights
+        self._ordered: tuple[int, Sequence] | None = None  # the last epoch and its order
         self._known = np.zeros(len(samples), np.int8)  # of each kept square: 1 it is there, −1 it can't be read
 
     @property
@@ -150,7 +150,7 @@ class Loader:
 
     def begin(self, epoch: int, number: int, pool: Executor) -> Callable[[], Batch]:
         """Have the images of a batch decoded in a pool; what comes back waits for them and gives the batch, augmented."""
-        every, weights = self._sequence(epoch)
+        every = self._sequence(epoch)
         first = number * self.batch_size
         count = min(self.batch_size, len(every.samples) - first)
         part = part_of(count, *self.part)
@@ -166,23 +166,23 @@ class Loader:
             if what is not None:
                 images = augmented(images, own, what, how, pool, self.resize)
             shift = lighting(own, what.lighting) if what is not None and what.lighting else None
-            shares = None if weights is None else weights[part][readable]
+            shares = None if every.weights is None else every.weights[part][readable]
             return Batch(images, self.samples.labels[places], shift, places, shares)
 
         return finish
 
-    def _sequence(self, epoch: int) -> tuple[Sequence, np.ndarray | None]:
+    def _sequence(self, epoch: int) -> Sequence:
         if self.augmentation is None or not self.shuffled:
-            return Sequence(self._in_order, np.broadcast_to(0, len(self.samples))), None
+            return Sequence(self._in_order, np.broadcast_to(0, len(self.samples)))
         if self._ordered is None or self._ordered[0] != epoch:
-            what, labels, weights = self.augmentation, self.samples.labels, None
+            what, labels = self.augmentation, self.samples.labels
             if self.learned is None:
                 balanced = what.balance == "sample"
                 made = sequence(self.seed, epoch, labels, self.batch_size, repeats=what.repeats, balanced=balanced)
             else:
-                made, weights = self.learned.sequence(self.seed, epoch, self.steps * self.batch_size)
-            self._ordered = (epoch, made, weights)
-        return self._ordered[1:]
+                made = self.learned.sequence(self.seed, epoch, self.steps * self.batch_size)
+            self._ordered = (epoch, made)
+        return self._ordered[1]
 
     def _squares(
         self, chosen: np.ndarray, draws: np.ndarray, how: Preprocessing, pool: Executor

@@ -19,6 +19,7 @@ class Sequence(NamedTuple):
 
     samples: np.ndarray  # int64 [length]
     views: np.ndarray  # int64 [length]: how often the epoch has shown that sample before
+    weights: np.ndarray | None = None  # float32 [length], of each sample's loss
 
 
 def uniform(seed: int, epoch: int, samples: np.ndarray, draws: int, views: np.ndarray | None = None) -> np.ndarray:
