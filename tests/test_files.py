@@ -1,11 +1,14 @@
 import errno
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from resnets.files import cache_folder, replacing, sha256, write_bytes, write_json
+from resnets.files import cache_folder, replacing, sha256, sweep, write_bytes, write_json
 
 
 def names(folder):
@@ -113,3 +116,20 @@ def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "resnets"
+
+
+def test_what_a_kill_leaves_of_files_in_the_making_is_swept(tmp_path):
+    """Also a file that a library writes beside the one it was given, as safetensors does."""
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom resnets.files import making, replacing\n"
+        "folder = Path(sys.argv[1])\n"
+        "with making(folder / 'model.safetensors') as path, replacing(folder / 'run.json') as file:\n"
+        "    path.with_name('.tmpabcdef').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    (tmp_path / "model.safetensors").write_bytes(b"before")
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 3
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    assert (tmp_path / "model.safetensors").read_bytes() == b"before"

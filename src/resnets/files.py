@@ -4,10 +4,13 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+PARTIAL = ".part"  # the end of the name of what isn't whole yet
 
 
 @contextlib.contextmanager
@@ -27,28 +30,47 @@ def replacing(path: Path, mode: str = "wb", **how: Any) -> Iterator[IO[Any]]:
 
 @contextlib.contextmanager
 def making(path: Path) -> Iterator[Path]:
-    """The path of an empty file that takes `path`'s place as `replacing`'s does, for what writes to paths alone."""
+    """A path to write a file to, which takes `path`'s place as `replacing`'s does, for what writes to paths alone.
+
+    It is in a folder of its own, since a library may write beside it first, as safetensors does.
+    """
     path = Path(os.path.realpath(path))
-    with _partial(path) as (descriptor, partial):
-        os.close(descriptor)
-        yield Path(partial)
-        os.chmod(partial, 0o666 & ~_umask())  # noqa: PTH101  (it may be another file by now)
-        with Path(partial).open("rb") as file:
+    with _naming(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL) as place:
+        partial = Path(place) / path.name
+        yield partial
+        partial.chmod(0o666 & ~_umask())
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)  # noqa: PTH105
+
+
+def sweep(folder: Path) -> None:
+    """Delete from a folder that nobody writes to what a kill left of files in the making."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _partial(path: Path) -> Iterator[tuple[int, str]]:
     """A file beside `path` that is removed again unless it was renamed."""
-    try:
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    with _naming(path):
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
         os.chmod(partial, 0o666 & ~_umask())  # noqa: PTH101
         try:
             yield descriptor, partial
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)  # noqa: PTH108
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have an OSError name the file."""
+    try:
+        yield
     except OSError as error:
         if error.filename is None:  # ENOSPC on a write names no file
             error.filename = str(path)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnets.errors import need
-from resnets.files import write_bytes, write_json
+from resnets.files import sweep, write_bytes, write_json
 from resnets.pages.training import Watched, training_page
 from resnets.training.folder import watching
 from resnets.training.options import Options
@@ -102,8 +102,7 @@ class Run:
 
     def clean(self) -> None:
         """Delete what a run that was killed had begun to write."""
-        for path in self.folder.glob(".*.part"):
-            path.unlink(missing_ok=True)
+        sweep(self.folder)
 
     def going_on(self, step: int, steps: int) -> None:
         """Note that the run goes on after a step, before anything else is logged; TensorBoard forgets later steps."""
