@@ -148,6 +148,30 @@ def test_pad_and_crop_is_what_a_loop_over_images_does(channels, padding):
     assert set(tops) == set(lefts) == set(range(2 * padding + 1))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("padding", [1, 4, 11])
+def test_a_crop_may_reflect_the_image(channels, padding):
+    images = np.random.default_rng(0).integers(0, 256, (60, 12, 12, channels), np.uint8)
+    draws = uniform(0, 0, np.arange(60), DRAWS)
+    found = pad_and_crop(images, draws, padding, None)
+    around = ((padding, padding), (padding, padding), (0, 0))
+    for image, row, cut in zip(images, draws, found, strict=True):
+        top, left = (row[1:3] * (2 * padding + 1)).astype(int)
+        assert np.array_equal(cut, np.pad(image, around, mode="reflect")[top : top + 12, left : left + 12])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fill", ["mean", "black", "reflect"])
+def test_what_is_around_a_padded_image(channels, fill):
+    how = Preprocessing(**{**vars(HOWS[channels]), "size": 12})
+    images = np.random.default_rng(0).integers(0, 256, (20, 12, 12, channels), np.uint8)
+    what = Augmentation("padded", padding=3, fill=fill)
+    draws = numbers(0, 0, np.arange(20), np.zeros(20, int), what)
+    expected = pad_and_crop(images, draws, 3, {"mean": how.fill, "black": (0, 0, 0)[:channels], "reflect": None}[fill])
+    with ThreadPoolExecutor(1) as pool:
+        assert np.array_equal(augmented(images.copy(), draws, what, how, pool), expected)
+
+
 def test_mirror_turns_half_of_the_images():
     images = np.random.default_rng(0).integers(0, 256, (400, 4, 6, 3), np.uint8)
     found = mirror(images.copy(), uniform(0, 0, np.arange(400), DRAWS))

@@ -210,6 +210,17 @@ def test_another_recipe_is_refused_with_the_difference_and_allowed_if_said(tmp_p
     assert load(out).recipe["learning_rate"] == 0.01
 
 
+def test_a_run_that_is_older_than_a_field_of_recipes_goes_on(tmp_path):
+    out = begun(tmp_path / "run")
+    document = json.loads((out / "run.json").read_text())
+    assert document["decided"]["recipe"].pop("crop_fill") == "mean"
+    (out / "run.json").write_text(json.dumps(document))
+    train_run(resume=out)
+    assert load(out).recipe["crop_fill"] == "mean"
+    with pytest.raises(ValueError, match="recipe crop_fill was mean and is now reflect"):
+        train_run(resume=begun(tmp_path / "other"), crop_fill="reflect")
+
+
 def test_another_network_cannot_take_a_checkpoint(half):
     with pytest.raises(ValueError, match="its network was resnet20 and is now resnet32"):
         train_run(resume=half, model="resnet32")

@@ -41,6 +41,7 @@ KINDS = {
     "balance": replace(PADDED, balance="sample"),
     "everything": EVERYTHING,
     "everything, padded": replace(EVERYTHING, crop="padded", padding=2),
+    "reflected": replace(PADDED, fill="reflect"),
 }
 
 

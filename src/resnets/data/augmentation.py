@@ -14,6 +14,7 @@ from resnets.data.policies import Policy
 from resnets.data.preprocessing import Box, Preprocessing, middle
 
 Crop = Literal["resized", "padded", "short-side", "none"]
+Fill = Literal["mean", "black", "reflect"]
 Flip = bool | Literal["alternate"]
 TRIES = 10  # of a random-resized crop, as torchvision
 OWN = 8  # random numbers of one sample that no try takes: flip, two of its place, colour
@@ -35,6 +36,7 @@ class Augmentation:
     scale: tuple[float, float] = (0.08, 1.0)  # "resized": the crop's share of the image's area (Szegedy et al. 2015)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # "resized": the crop's width to its height
     padding: int = 4  # "padded": pixels around the image before a random crop (section 4.2 of the paper)
+    fill: Fill = "mean"  # what is there: the preprocessing's colour, zeros, or the image's own reflection
     short_side: tuple[int, int] = (256, 480)  # "short-side": the shorter side is resized at random (section 3.4)
     flip: Flip = False  # mirror every other image; "alternate": see `alternating`
     lighting: float = 0.0  # the deviation of AlexNet's colour augmentation: 0.1 in its paper
@@ -125,11 +127,19 @@ def _box_in(height: int, width: int, draws: np.ndarray, what: Augmentation, how:
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
-def pad_and_crop(images: np.ndarray, draws: np.ndarray, padding: int, fill: tuple[int, ...]) -> np.ndarray:
-    """Each of uint8 [batch, size, size, channels] padded with `fill` and cut at random to its size again."""
+def pad_and_crop(images: np.ndarray, draws: np.ndarray, padding: int, fill: tuple[int, ...] | None) -> np.ndarray:
+    """Each of uint8 [batch, size, size, channels] padded and cut at random to its size again.
+
+    `fill` is a colour; None is the reflection of the image itself, whose outermost pixels aren't said twice.
+    """
     size, out = images.shape[1], np.empty_like(images)
-    out[:] = fill
     moves = padding - (draws[:, 1:3] * (2 * padding + 1)).astype(int)
+    if fill is None:
+        source = np.pad(np.arange(size), padding, mode="reflect")
+        for image, cut, (top, left) in zip(images, out, (padding - moves).tolist(), strict=True):
+            cut[:] = image[source[top : top + size]][:, source[left : left + size]]
+        return out
+    out[:] = fill
     for image, cut, (down, right) in zip(images, out, moves.tolist(), strict=True):
         rows, columns = size - abs(down), size - abs(right)
         if rows > 0 and columns > 0:

@@ -24,7 +24,8 @@ def augmented(
     """
     size = how.size
     if what.crop == "padded":
-        images = pad_and_crop(images, draws, what.padding, how.fill)
+        colours = {"mean": how.fill, "black": (0,) * how.channels, "reflect": None}
+        images = pad_and_crop(images, draws, what.padding, colours[what.fill])
     if what.flip:
         images = mirror(images, draws)
     if images.shape[1] != size or what.goes_image_by_image:

@@ -65,6 +65,7 @@ class Recipe:
     crop: Literal["auto", "resized", "padded", "short-side", "none"] = "auto"  # padded up to 64 pixels, resized above
     crop_scale: tuple[float, float] = (0.08, 1.0)  # see Augmentation
     crop_padding: float = 0.125  # a share of the image's size: 4 pixels of 32
+    crop_fill: Literal["mean", "black", "reflect"] = "mean"  # around a padded image
     crop_short_side: tuple[int, int] = (256, 480)
     flip: Literal["auto", "on", "off", "alternate"] = "auto"  # auto and alternate spare digits, whose mirror images are none
     lighting: float = 0.0
@@ -162,6 +163,7 @@ class Recipe:
             crop=crop,
             scale=self.crop_scale,
             padding=max(1, round(self.crop_padding * size)),
+            fill=self.crop_fill,
             short_side=self.crop_short_side,
             flip=flips[self.flip],  # type: ignore[arg-type]  ("alternate" or a bool)
             lighting=self.lighting,

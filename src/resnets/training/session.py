@@ -26,6 +26,7 @@ from resnets.training.plan import Plan, plan
 from resnets.training.processes import elastic
 from resnets.training.processes.world import World
 from resnets.training.progress import ProgressLine
+from resnets.training.recipe import Recipe
 
 log = logging.getLogger("resnets")
 
@@ -123,6 +124,7 @@ def planned_again(run: Run, given: Mapping[str, Any], allow_change: bool, writes
     """The plan of a run that goes on, held to what was decided when it began."""
     options = run.options.with_changes(given)
     before = run.document["decided"]
+    before = {**before, "recipe": {**Recipe(steps=1).to_json(), **before["recipe"]}}  # fields that are newer than the run
     rules = [name for name in BY_RULE if options.settings.get(name, "auto") == "auto"]
     kept = {name: before["recipe"][name] for name in rules if name in before["recipe"]}
     if options.settings.get("learning_rate") == "find":
