@@ -5,7 +5,9 @@ import pytest
 
 from resnets.data.augmentation import Augmentation
 from resnets.training.optimizers.schedule import learning_rate
+from resnets.training.options import Options
 from resnets.training.recipe import Recipe
+from resnets.training.settling import settled
 from resnets.training.shipped import changed, names, parse_setting, recipe
 
 SHIPPED = [
@@ -279,3 +281,21 @@ def test_what_is_flipped(flip, mirrors, flips):
 
 def test_light_reaches_the_augmentation():
     assert recipe("quick", {"lighting": 0.1}).augmentation(224, True).lighting == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "size"),
+    [("quick", 2048, 128), ("quick", 2047, 64), ("quick", 300, 16), ("quick", 9, 9), ("strikes-back-a2", 40_000, 2046),
+     ("strikes-back-a2", 20_000, 1023), ("strikes-back-a2", 1000, 30), ("strikes-back-a2", 11, 9)],
+)  # fmt: skip
+def test_few_images_make_the_batch_smaller_and_the_rate_with_it(name, images, size):
+    chosen, usual = settled(Options.parse("data", {"recipe": name}), False, images), recipe(name)
+    assert chosen.batch_size == size
+    assert not chosen.batch_size % chosen.repeats
+    halved = max(size, 16 if usual.repeats == 1 else 15)  # what is smaller than a batch is one batch, at the same rate
+    assert chosen.learning_rate == pytest.approx(usual.learning_rate * halved / usual.batch_size)
+
+
+def test_fewer_images_than_views_of_one_are_refused():
+    with pytest.raises(ValueError, match=r"shows an image 3 times, and 2 images to train on are fewer; --set repeats=1"):
+        settled(Options.parse("data", {"recipe": "strikes-back-a2"}), False, 2)

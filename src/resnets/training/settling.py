@@ -30,21 +30,21 @@ def settled(options: Options, pretrained: bool, images: int) -> Recipe:
     chosen = recipe(name, settings)
     if options.recipe == "auto":
         log.info("recipe %s", name)
-    size, rate = chosen.batch_size, chosen.learning_rate
-    while size > 16 and images < STEPS_AN_EPOCH * size and "batch_size" not in settings and not size % (2 * chosen.repeats):
-        size //= 2
-        rate /= 2
+    size = chosen.batch_size
+    while size > max(16, chosen.repeats) and images < STEPS_AN_EPOCH * size and "batch_size" not in settings:
+        size = size // 2 // chosen.repeats * chosen.repeats
     if size != chosen.batch_size:
+        rate = chosen.learning_rate * size / chosen.batch_size
         log.info(
             "batch size %d of the recipe's %d for %d images, the learning rate with it", size, chosen.batch_size, images
         )
         chosen = replace(chosen, batch_size=size, learning_rate=settings.get("learning_rate", rate))
     if images < chosen.batch_size:
-        if images % chosen.repeats:
+        if images < chosen.repeats:
             raise ValueError(
-                f"{images} images to train on are fewer than a batch, and can't be seen {chosen.repeats} times each"
+                f"a batch shows an image {chosen.repeats} times, and {images} images to train on are fewer; --set repeats=1"
             )
-        chosen = replace(chosen, batch_size=images)
+        chosen = replace(chosen, batch_size=images // chosen.repeats * chosen.repeats)
     return _head_alone(_by_rule(chosen, pretrained, images), settings)
 
 
