@@ -162,15 +162,18 @@ def test_a_head_learns_from_the_images_that_the_loader_shows(start):
     ],
 )
 def test_the_rule_of_auto(monkeypatch, pretrained, images, gpu, changes, expected):
-    monkeypatch.setattr(machine, "has_cuda_driver", lambda: gpu)
+    monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
     chosen = Options.parse("digits", {"recipe": "finetune", "freeze": "auto", "precision": "float32", **changes})
     assert settled(chosen, pretrained, images).freeze == expected
 
 
-@pytest.mark.parametrize("field", [{"mixup": 0.1}, {"cutmix": 0.1}, {"drop_path": 0.1}, {"teacher": "x"}])
+@pytest.mark.parametrize(
+    "field",
+    [{"mixup": 0.1}, {"cutmix": 0.1}, {"drop_path": 0.1}, {"teacher": "x"}, {"repeats": 2}, {"train_input": [0.5, 1]}],
+)
 def test_a_frozen_backbone_is_refused_what_needs_the_network(field):
     chosen = Options.parse("digits", {"recipe": "finetune", "freeze": "backbone", **field})
-    with pytest.raises(ValueError, match="freeze=backbone trains on features that are computed once"):
+    with pytest.raises(ValueError, match=f"features that are computed once, and {next(iter(field))} would have others"):
         settled(chosen, True, 500)
     with pytest.raises(ValueError, match="freeze=backbone keeps the weights that it starts from, and there are none"):
         settled(Options.parse("digits", {"freeze": "backbone"}), False, 500)

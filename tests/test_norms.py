@@ -54,6 +54,20 @@ def test_norms_over_all_processes_equal_pytorchs_own(alone, kind):
     torch.testing.assert_close(synced.eval()(x), norm.eval()(x))
 
 
+def test_in_bf16_numbers_are_rounded_once_as_by_pytorchs_own(alone):
+    x, dy = (images(16, 5, 6, 6, seed=seed).bfloat16() for seed in (3, 4))
+    found = []
+    for layer in (layer.float() for layer in pair(nn.BatchNorm2d)):
+        given = x.clone().requires_grad_()
+        y = layer(given)
+        y.backward(dy)
+        assert y.dtype == given.grad.dtype == torch.bfloat16
+        found.append((y.detach(), given.grad))
+    for own, other in zip(*found, strict=True):
+        assert (own != other).float().mean() < 0.01  # where the order of sums decides which way it is rounded
+        torch.testing.assert_close(other, own, rtol=2**-7, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, DebiasedBatchNorm2d])
 def test_an_empty_batch_moves_nothing_and_has_gradients(alone, kind):
     _, synced = pair(kind)

@@ -48,6 +48,13 @@ def test_the_branches_are_a_function_of_seed_epoch_and_sample(net):
     assert abs(np.corrcoef(kept)[np.triu_indices(8, 1)]).max() < 0.1  # blocks are left out each by itself
 
 
+@pytest.mark.parametrize("name", ["resnet20", "preact-resnet20"])
+def test_in_bf16_blocks_stay_in_bf16(name):
+    block = [module for module in resnets.network(name, seed=0).modules() if isinstance(module, Block)][1].bfloat16()
+    block.branch = torch.tensor([1.0, 0.0, 2.0]).view(-1, 1, 1, 1)
+    assert block(torch.ones(3, block.conv1.in_channels, 8, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "preact-resnet20"])
 def test_a_branch_that_is_left_out_leaves_the_shortcut(name):
     block = [module for module in resnets.network(name, seed=0).eval().modules() if isinstance(module, Block)][1]

@@ -3,6 +3,7 @@ from importlib import resources
 
 import pytest
 
+from resnets import machine
 from resnets.data.augmentation import Augmentation
 from resnets.training.optimizers.schedule import learning_rate
 from resnets.training.options import Options
@@ -294,6 +295,27 @@ def test_few_images_make_the_batch_smaller_and_the_rate_with_it(name, images, si
     assert not chosen.batch_size % chosen.repeats
     halved = max(size, 16 if usual.repeats == 1 else 15)  # what is smaller than a batch is one batch, at the same rate
     assert chosen.learning_rate == pytest.approx(usual.learning_rate * halved / usual.batch_size)
+
+
+@pytest.mark.parametrize("compiler", [False, True])
+def test_a_gpu_without_a_compiler_compiles_nothing(monkeypatch, compiler, caplog):
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    monkeypatch.setattr(machine, "has_compiler", lambda: compiler)
+    chosen = settled(Options.parse("data", {"recipe": "quick", "precision": "bf16"}), False, 5000)
+    assert chosen.compile == ("on" if compiler else "off")
+    assert ("torch.compile is left out" in caplog.text) is not compiler
+
+
+def test_a_batch_of_one_needs_norms_that_stay():
+    with pytest.raises(ValueError, match="norms need two images of a batch or more: --batch-size 2"):
+        settled(Options.parse("data", {"recipe": "quick", "batch_size": 1}), False, 5000)
+    assert settled(Options.parse("data", {"batch_size": 1, "freeze_statistics": True}), False, 5000).batch_size == 1
+
+
+@pytest.mark.parametrize("other", [{"patience": 3}, {"freeze_statistics": True}])
+def test_statistics_are_computed_anew_where_the_run_comes_to_its_end_and_norms_move(other):
+    with pytest.raises(ValueError, match="recompute_statistics is done once, at the end of the run"):
+        recipe("quick", {"recompute_statistics": True, **other})
 
 
 def test_fewer_images_than_views_of_one_are_refused():

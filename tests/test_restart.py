@@ -22,6 +22,7 @@ from resnets.model import load
 from resnets.networks import network
 from resnets.training import session, train_run
 from resnets.training.folder import checkpoint
+from resnets.training.optimizers.average import Average
 from resnets.training.options import Options
 from resnets.training.plan import plan
 from resnets.training.shipped import recipe
@@ -208,6 +209,9 @@ def test_another_recipe_is_refused_with_the_difference_and_allowed_if_said(tmp_p
     assert "learning_rate was" in after["changed"][0]
     assert "goes on otherwise than it began" in capsys.readouterr().err
     assert load(out).recipe["learning_rate"] == 0.01
+    with pytest.raises(ValueError, match=r"is finished, and what it would need to go on otherwise is gone; .* --init"):
+        train_run(resume=out, epochs=2, allow_change=True)
+    assert train_run(resume=out, learning_rate=0.01) == out
 
 
 def test_a_run_that_is_older_than_a_field_of_recipes_goes_on(tmp_path):
@@ -226,6 +230,36 @@ def test_another_network_cannot_take_a_checkpoint(half):
         train_run(resume=half, model="resnet32")
     with pytest.raises(ValueError, match="isn't of this network"):
         train_run(resume=half, model="resnet32", allow_change=True)
+    with pytest.raises(ValueError, match="is of the optimizer SGD, not AdamW; begin a run of its own"):
+        train_run(resume=half, optimizer="adamw", allow_change=True)
+    document = json.loads((half / "run.json").read_text())
+    assert "changed" not in document and document["decided"]["network"] == "resnet20"  # it goes on as it began
+
+
+def test_a_checkpoint_finds_its_parameters_by_name(tmp_path):
+    """In other groups of the optimizer; an average that is new begins with the weights."""
+    nets = [network("resnet20", channels=1, classes=10, seed=seed) for seed in (0, 1)]
+    first, other = (dict(net.named_parameters()) for net in nets)
+    for number, tensor in enumerate(first.values()):
+        tensor.grad = torch.full_like(tensor, number)
+    sgd = torch.optim.SGD(first.values(), lr=0.1, momentum=0.9)
+    sgd.step()
+    checkpoint.save(tmp_path, nets[0], sgd, {"step": 3})
+    groups = [{"params": [tensor for name, tensor in other.items() if ("bn" in name) is norm]} for norm in (True, False)]
+    regrouped, average = torch.optim.SGD(groups, lr=0.1, momentum=0.9), Average(nets[1], 0.9)
+    assert checkpoint.restore(tmp_path, nets[1], regrouped, average) == {"step": 3}
+    for name, tensor in other.items():
+        assert torch.equal(regrouped.state[tensor]["momentum_buffer"], first[name].grad)
+        assert torch.equal(tensor, first[name]) and torch.equal(average.tensors[name], tensor)
+
+
+def test_a_run_that_goes_on_with_another_batch_is_in_the_same_place_of_its_epochs(half):
+    train_run(resume=half, batch_size=64, allow_change=True)
+    rows = [json.loads(line) for line in (half / "log.jsonl").read_text().splitlines()]
+    steps = {row["epoch"]: row["step"] for row in rows if row["event"] == "epoch"}
+    per_epoch = steps[1]
+    assert steps == {1: per_epoch, 2: 2 * per_epoch, 3: 3 * per_epoch}
+    assert any(f"after step 6 of {3 * per_epoch}" in row.get("said", "") for row in rows)
 
 
 @pytest.mark.parametrize(

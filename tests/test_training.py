@@ -16,12 +16,18 @@ from PIL import Image
 import resnets
 from resnets.data import open_dataset
 from resnets.data.dataset import FileImages
+from resnets.data.decode import UnreadableImage
+from resnets.data.loader import Batch
+from resnets.data.preprocessing import Preprocessing
 from resnets.errors import WorkFailed
 from resnets.model import load
 from resnets.training import building, session, train_run
 from resnets.training.folder import checkpoint
+from resnets.training.folder.keeping import better
+from resnets.training.normalised import Normalised
 from resnets.training.options import Options
 from resnets.training.plan import plan
+from resnets.training.processes.world import World
 
 TINY = {"model": "resnet20", "epochs": 2, "batch_size": 32, "val": 0.2}
 
@@ -144,6 +150,77 @@ def test_unreadable_images_are_skipped_counted_and_named(folder, tmp_path):
     assert rows[1]["unreadable"] == 2
     assert load(out).accuracy == {}
     assert (out / "best.safetensors").read_bytes() == (out / "last.safetensors").read_bytes()
+
+
+def test_unreadable_images_that_measure_are_named_too(folder, tmp_path):
+    for split, numbers in (("train", range(16)), ("val", range(16, 24))):
+        for name in ("dark", "light"):
+            (folder / split / name).mkdir(parents=True)
+            for number in numbers:
+                (folder / name / f"{number}.png").rename(folder / split / name / f"{number}.png")
+    (folder / "dark").rmdir(), (folder / "light").rmdir()
+    (folder / "val" / "dark" / "20.png").write_bytes(b"not an image")
+    out = train_run(folder, out=tmp_path / "run", **TINY | {"batch_size": 8})
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in rows if row["event"] == "unreadable"] == ["val/dark/20.png"]
+    assert {row["val_images"] for row in rows if row["event"] == "epoch"} == {15}
+
+
+def test_data_that_goes_away_ends_the_run_and_it_goes_on_when_the_data_is_back(folder, tmp_path, monkeypatch):
+    real, out, read = FileImages.read, tmp_path / "run", 0
+
+    def gone(images, *given, **named):
+        nonlocal read
+        read += 1
+        if read > 400:
+            raise UnreadableImage("Stale file handle")
+        return real(images, *given, **named)
+
+    options = {"model": "resnet20", "epochs": 40, "batch_size": 8, "val": 0.2, "crop": "resized", "cache": "none"}
+    with monkeypatch.context() as patched:
+        patched.setattr(FileImages, "read", gone)
+        with pytest.raises(WorkFailed, match=r"no image of the last 20 batches could be read; the last was .*: Stale file"):
+            train_run(folder, out=out, **options)
+    assert load(out).accuracy["top1"] > 0  # the best is one that was measured
+    assert train_run(resume=out, epochs=10, allow_change=True) == out
+
+
+def test_an_epoch_that_nothing_was_measured_of_is_no_better():
+    measured = {"top1": 0.5, "loss": 1.0}
+    assert better({}, None) and better({}, {"epoch": 1}) and better(measured, {"epoch": 1}) and better(measured, None)
+    assert not better({}, {**measured, "epoch": 1})
+    assert better({"top1": 0.5, "loss": 0.9}, measured) and not better(measured, measured)
+
+
+def test_measuring_takes_no_more_memory_than_training():
+    chosen = Options.parse("digits", {"model": "resnet20", "batch_size": 256, "accumulate": 4})
+    made = building.trainer(plan(chosen), chosen, World())
+    assert made.parts.val_loader.batch_size == 64
+
+
+def test_norms_of_a_process_need_two_images():
+    world = World()
+    world.size = 20
+    chosen = Options.parse("digits", {"model": "resnet20", "batch_size": 32, "sync_batch_norm": False})
+    with pytest.raises(ValueError, match="each of 20 processes needs two images of a batch for norms of its own"):
+        building.trainer(plan(chosen), chosen, world)
+
+
+def test_of_many_classes_few_images_are_remembered(monkeypatch, tmp_path):
+    whole = plan(Options.parse("digits", {"model": "resnet20"})).how
+    monkeypatch.setattr("resnets.training.plan.REMEMBERED", 4)
+    some = plan(Options.parse("digits", {"model": "resnet20"})).how
+    assert whole != some and whole.mean == pytest.approx(some.mean, abs=0.02)
+
+
+def test_colour_augmentation_of_grey_images_is_a_shift_of_their_light():
+    grey = Preprocessing(size=8, crop=1.0, colour="grey", mean=(0.4,), deviation=(0.2,))
+    batch = Batch(
+        np.full((2, 8, 8, 1), 100, np.uint8), np.zeros(2, int), np.float32([[0.1, 0.1, 0.1], [0, 0.2, 0]]), np.arange(2)
+    )
+    found = Normalised(grey, torch.device("cpu"))(batch)
+    for image, light in zip(found, (0.1, 0.2 * 0.587), strict=True):
+        assert image.numpy() == pytest.approx((100 / 255 + light - 0.4) / 0.2, abs=1e-5)
 
 
 def test_excluded_files_do_not_train(folder, tmp_path):

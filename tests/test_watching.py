@@ -90,6 +90,7 @@ def test_what_happens_is_listed_in_order(run):
     run.going_on(10, 100)
     run.log({"event": "unreadable", "path": "a.jpg", "reason": "cut", "said": "not here"})
     run.change(run.options, run.document["decided"], "the recipe epochs was 3 and is now 4")
+    run.note_change()
     run.note("stopped", "early", epoch=1)
     said = [(row["event"], row["said"]) for row in run.events()]
     assert said == [("resumed", "after step 10 of 100"), ("changed", "the recipe epochs was 3 and is now 4"),

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import platform
+import shutil
 from pathlib import Path
 
 
@@ -53,10 +54,24 @@ def has_cuda_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists()
 
 
+def has_gpu() -> bool:
+    """Whether PyTorch has a GPU to train on."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def has_compiler() -> bool:
+    """Whether there is a C compiler, which torch.compile needs on a GPU too."""
+    return any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
+
+
 def training_precision(wanted: str = "auto") -> str:
-    """The precision of training: "auto" is bf16 on CUDA devices and where the processor multiplies it natively."""
-    if wanted == "auto" and has_cuda_driver():
-        return "bf16"
+    """The precision of training: "auto" is bf16 where the GPU, or without one the processor, multiplies it natively."""
+    if wanted == "auto" and has_gpu():
+        import torch
+
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     return precision(wanted)
 
 

@@ -95,7 +95,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.residual(x)
-        y = y if self.branch is None else y * self.branch
+        y = y if self.branch is None else y * self.branch.to(y.dtype)
         return self.relu(y if self.downsample is None else self.downsample(x) + y)
 
 
@@ -132,7 +132,7 @@ class PreactBasicBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         activated = self.relu(self.bn1(x))
         y = self.residual(activated)
-        y = y if self.branch is None else y * self.branch
+        y = y if self.branch is None else y * self.branch.to(y.dtype)
         return y if self.downsample is None else self.downsample(activated if self.splits_after else x) + y
 
 

@@ -38,6 +38,11 @@ log = logging.getLogger("resnets")
 def trainer(made: Plan, options: Options, world: World, folder: Path | None = None) -> Trainer:
     """All that a run needs, before its first step. Features that are computed once are kept in the run's folder."""
     recipe = made.recipe
+    if not recipe.sync_batch_norm and recipe.batch_size < 2 * world.size:
+        raise ValueError(
+            f"each of {world.size} processes needs two images of a batch for norms of its own, and the batch is "
+            f"{recipe.batch_size}; --set sync_batch_norm=true, or fewer processes"
+        )
     net = initial(made, options.seed)
     if recipe.sync_batch_norm and world.size > 1:
         synchronised(net)
@@ -70,8 +75,6 @@ def trainer(made: Plan, options: Options, world: World, folder: Path | None = No
 def taught(made: Plan, options: Options, world: World, training: Loader) -> Teacher:
     """The teacher; its answers computed once where every epoch shows the same images."""
     recipe = made.recipe
-    if recipe.freeze == "backbone":
-        raise ValueError("a teacher is asked about images, and a frozen backbone trains on features; leave one of the two")
     teacher = Teacher(recipe.teacher, made.classes, made.how, world.device)
     still = training.augmentation is not None and training.augmentation.still
     if still and not recipe.mixup and not recipe.cutmix and set(recipe.train_input) == {1.0}:
@@ -110,7 +113,8 @@ def loaders(made: Plan, options: Options, world: World) -> tuple[Loader, Loader]
     )  # fmt: skip
     loader.resize = resized
     loader.learned = Learned(len(training), recipe.skip_learned) if recipe.skip_learned else None
-    return loader, Loader(measuring, how, max(recipe.batch_size, 32), workers=workers, part=part)
+    at_once = max(32, -(-recipe.batch_size // recipe.accumulate))  # no more than training has in memory
+    return loader, Loader(measuring, how, at_once, workers=workers, part=part)
 
 
 def kept(samples: Samples, how: Preprocessing, what: Augmentation | None) -> Samples:

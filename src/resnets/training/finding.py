@@ -46,7 +46,7 @@ def find(trainer: Trainer) -> Found:
     for number, (epoch, batch) in zip(range(STEPS), endless(trainer), strict=False):
         rate = low * (high / low) ** (number / (STEPS - 1))
         before = trainer.sums.clone()
-        if trainer.world.size > 1 or len(batch.labels) > 1:
+        if trainer.teaches(batch):
             trainer.step(batch, epoch, number % trainer.steps_per_epoch, trainer.world.in_all(len(batch.labels)), rate)
         loss, _, count = trainer.world.total((trainer.sums - before).tolist())
         value = loss / max(count, 1)

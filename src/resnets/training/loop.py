@@ -1,12 +1,11 @@
 """The training loop: every step of it in sight. Fabric stands for devices and communication alone."""
 
 import math
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,9 @@ from resnets.data.loader import Batch
 from resnets.data.order import part_of
 from resnets.data.preprocessing import Preprocessing
 from resnets.errors import WorkFailed
+from resnets.training.agreement import Agreed, Agreement
 from resnets.training.freezing import Freezer
-from resnets.training.interruptions import Interruptions, interruptions, stop
+from resnets.training.interruptions import interruptions, stop
 from resnets.training.losses import Targets, distilled, loss
 from resnets.training.measuring import Measured, measure
 from resnets.training.mixing import mix_of, mixed
@@ -34,15 +34,6 @@ AGREE_EVERY = 20  # steps of a GPU from one look at its sums to the next, which 
 GAP_BATCHES = 20  # on which training and evaluation mode are compared
 SHOWN = 32  # images of the first batch that are kept for the report
 RECOMPUTED = 100  # batches over which the statistics of norms are computed anew
-
-
-class Agreed(NamedTuple):
-    """What all processes know of each other."""
-
-    stop: bool
-    terminate: bool
-    save: bool
-    seconds: float  # the first process's clock
 
 
 class Trainer:
@@ -62,6 +53,8 @@ class Trainer:
         self.normalised = Normalised(how, world.device)
         self.sums = torch.zeros(3, dtype=torch.float64, device=world.device)  # loss, right, images since the last settling
         self.measured: Measured | None = None  # the last time
+        self.agreement = Agreement(world, parts.loader)
+        self.failures: dict[str, str] = {}  # of all processes: relative path → why it can't be read
         self.losses: list[tuple[int, np.ndarray, Tensor]] = []  # step, samples and their losses, since the last settling
         self.first: tuple[Tensor, Targets] | None = None  # images that the first step saw, normalised, and their labels
         self.agree_every = AGREE_EVERY if world.device.type == "cuda" else 1
@@ -84,7 +77,7 @@ class Trainer:
                     if self.over(progress):
                         break
                     if number == start or progress.step % self.agree_every == 0:
-                        agreed = self.agree(asked, due(), pace.seconds)
+                        agreed = self.agreement.reached(asked, due(), pace.seconds)
                         if agreed.stop or agreed.terminate or agreed.save:
                             self.settle(progress, agreed.seconds)
                         if agreed.stop or agreed.terminate:
@@ -94,7 +87,8 @@ class Trainer:
                     clock = self.clock(progress.step, agreed.seconds)
                     rate = learning_rate(self.recipe, clock, self.steps)
                     self.freezer.apply(clock / self.steps)
-                    if self.world.size > 1 or len(batch.labels) > 1:  # what is left of unreadable files teaches nothing
+                    self.agreement.saw(batch)
+                    if self.teaches(batch):
                         self.step(batch, epoch, number, self.world.in_all(len(batch.labels)), rate)
                     progress.step += 1
                     if progress.step % self.agree_every == 0 or progress.step == self.steps:
@@ -102,12 +96,19 @@ class Trainer:
                     if self.clock(progress.step, agreed.seconds) >= self.steps:
                         break
                 pace.end()
-                self.settle(progress, self.agree(asked, False, pace.seconds).seconds)
+                self.settle(progress, self.agreement.reached(asked, False, pace.seconds).seconds)
                 row = self.epoch(progress, epoch, pace)
                 if self.parts.learned is not None:
                     self.parts.learned.next_epoch()
                 yield "epoch", row
                 progress.sums = Progress().sums
+
+    def teaches(self, batch: Batch) -> bool:
+        """Whether a step is made of a batch, by all processes or by none: of what can't be read too little may be left.
+
+        Norms need two images, unless their statistics are frozen.
+        """
+        return self.world.size > 1 or len(batch.labels) > (0 if self.recipe.freeze_statistics else 1)
 
     def over(self, progress: Progress) -> bool:
         """Whether the run has come to its end."""
@@ -116,13 +117,6 @@ class Trainer:
     def clock(self, step: int, seconds: float) -> float:
         """Where the run is, in steps; by its time where that is further on than its steps."""
         return max(step, min(1.0, seconds / self.recipe.budget) * self.steps)
-
-    def agree(self, asked: Interruptions, due: bool, seconds: float) -> Agreed:
-        """What all processes need to know of each other now and then."""
-        first = self.world.first
-        signals = asked.asked(signal.SIGINT), asked.asked(signal.SIGTERM)
-        stopped, terminated, save, time = self.world.total([*signals, first and due, seconds * first])
-        return Agreed(stopped > 0, terminated > 0, save > 0, time)
 
     def train_mode(self) -> None:
         """Training mode; norms whose statistics are frozen stay in evaluation mode."""
@@ -136,7 +130,7 @@ class Trainer:
         set_rate(self.optimizer.optimizer, rate)
         images, labels = self.normalised(batch), self.normalised.here(batch.labels)
         images, targets = mixed(images, labels, mix_of(self.seed, epoch, number, self.recipe))
-        if self.first is None and images.ndim == 4:
+        if self.first is None and images.ndim == 4 and len(images):
             shown = slice(0, SHOWN)
             self.first = images[shown].float().cpu(), targets.part(shown)
         weights = None if batch.weights is None else self.normalised.here(batch.weights)
@@ -150,7 +144,7 @@ class Trainer:
             with torch.no_grad():
                 right = (logits.argmax(1) == labels[part]).double()
                 right = right if weights is None else right * weights[part]
-                self.sums += torch.stack([weighted.double().sum(), right.sum(), right.new_tensor(len(each))])
+                self.sums += torch.stack([weighted.double().sum(), right.sum(), right.new_full((), len(each))])
             if self.parts.learned is not None:
                 self.losses.append((epoch * self.steps_per_epoch + number, batch.samples[part], each.detach()))
         self.freezer.drop_gradients()
@@ -238,13 +232,15 @@ class Trainer:
             "train_top1": progress.sums["right"] / images,
             **pace.row(progress.step, self.recipe.batch_size),
             "seconds": progress.seconds,
-            "unreadable": len(self.loader.failures),
         }
         with self.weights():
             if self.over(progress) and self.recipe.recompute_statistics and self.parts.learner is self.parts.network:
                 self.recompute(epoch + 1)
             self.world.same_buffers(self.parts.network)
-            return {**row, **{f"val_{name}": value for name, value in self.measure().items()}}
+            figures = {f"val_{name}": value for name, value in self.measure().items()}
+        for failures in self.world.gathered(self.loader.failures | self.parts.val_loader.failures):
+            self.failures |= failures
+        return {**row, "unreadable": len(self.failures), **figures}
 
     def weights(self) -> AbstractContextManager[None]:
         """Within the block the network has the weights that are measured and kept: their average, where there is one."""
@@ -254,7 +250,8 @@ class Trainer:
         """Compute the statistics of the norms anew, over batches of an epoch that hasn't been."""
         self.paths.all()
         with closing(self.loader.batches(epoch)) as batches, self.autocast():
-            norms.recompute(self.parts.network, (self.normalised(batch) for batch in islice(batches, RECOMPUTED)))
+            some = (self.normalised(batch) for batch in islice(batches, RECOMPUTED) if self.teaches(batch))
+            norms.recompute(self.parts.network, (images[part] for images in some for part in self.divided()))
 
     def measure(self) -> dict[str, float]:
         """top1, top5, loss, ece and images on the validation images; nothing where there are none."""

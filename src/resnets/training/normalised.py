@@ -7,6 +7,7 @@ from torch import Tensor
 from resnets.data.loader import Batch
 from resnets.data.preprocessing import Preprocessing
 
+LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # of RGB, as images are made grey (ITU-R BT.601)
 STRETCH = 2**15 - 1  # numbers at a time: with one more, PyTorch would share them out, and wait for cores that decode
 
 
@@ -39,12 +40,19 @@ class Normalised:
         return x.permute(0, 3, 1, 2)
 
     def shift(self, batch: Batch, height: int, width: int) -> Tensor:
-        """What is added to the levels of each row of RGB: [batch · height, width · 3]."""
+        """What is added to the levels of each row: [batch · height, width · channels], of grey that of RGB's luma."""
         assert batch.lighting is not None
         colours = batch.lighting[:, ::-1] if self.how.colour == "BGR" else batch.lighting
+        if self.how.channels == 1:
+            colours = colours @ LUMA
         return self.here(colours * np.float32(255)).repeat(1, width).repeat_interleave(height, 0)
 
     def here(self, array: np.ndarray) -> Tensor:
-        """An array on the device; to a GPU from pinned memory, while it goes on with what it has."""
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        """An array on the device."""
+        return on(self.device, array)
+
+
+def on(device: torch.device, array: np.ndarray) -> Tensor:
+    """An array on a device; to a GPU from pinned memory, while it goes on with what it has."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -1,6 +1,6 @@
 """What a run is made of, and where it is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,12 @@ class Progress:
     sums: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "right": 0.0, "images": 0.0})  # of this epoch
     seconds: float = 0.0  # of training so far, measuring not counted
     ended: bool = False  # before its last step, as nothing got better
+    steps_per_epoch: int = 0  # 0: not known yet
+
+    def by(self, steps_per_epoch: int) -> "Progress":
+        """The same place in the same epoch of a run whose epochs have so many steps; what was summed of it is kept."""
+        before = self.steps_per_epoch or steps_per_epoch
+        return replace(self, step=self.step * steps_per_epoch // before, steps_per_epoch=steps_per_epoch)
 
 
 @dataclass

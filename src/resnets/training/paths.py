@@ -1,11 +1,11 @@
 """Stochastic depth (Huang et al. 2016): residual branches left out of single images at random."""
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from resnets.data.order import uniform
 from resnets.networks import Block
+from resnets.training.normalised import on
 
 APART = 0x5D  # the seed's companion, so that these draws have nothing to do with those of augmentation
 
@@ -31,16 +31,11 @@ class Paths:
         if not self.blocks:
             return
         kept = (uniform(self.seed, epoch, samples, len(self.blocks)) < self.keep) / self.keep
-        columns = torch.from_numpy(kept.astype(np.float32))
-        for block, column in zip(self.blocks, columns.to(_device(self.blocks[0])).unbind(1), strict=True):
+        columns = on(next(self.blocks[0].parameters()).device, kept.astype(np.float32))
+        for block, column in zip(self.blocks, columns.unbind(1), strict=True):
             block.branch = column.view(-1, 1, 1, 1)
 
     def all(self) -> None:
         """Every image goes through every branch."""
         for block in self.blocks:
             block.branch = None
-
-
-def _device(module: nn.Module) -> torch.device:
-    tensor: Tensor = next(module.parameters())
-    return tensor.device

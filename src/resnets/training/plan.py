@@ -1,7 +1,7 @@
 """Everything that is decided before the first step, by rule and said: network, weights, preprocessing, recipe, images."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from resnets.weights.pretrained import PREPROCESSING, pretrained_for, pretrained
 log = logging.getLogger("resnets")
 
 SMALL = 64  # pixels: images up to this size are CIFAR's kind
+REMEMBERED = 1024  # images of classes, at most, that mean and deviation are of
 LOOKED_AT = 256  # images from which size, colour, mean and deviation are taken
 
 
@@ -77,7 +78,7 @@ class Look:
 
     side: int  # pixels: the median of the longer sides
     grey: bool  # every one of them
-    images: list[np.ndarray]  # uint8 RGB
+    images: list[np.ndarray]  # uint8 RGB, some of them
 
 
 def plan(options: Options) -> Plan:
@@ -147,14 +148,25 @@ def _look(data: Dataset, indices: np.ndarray, classes: tuple[str, ...]) -> Look:
     labels = data.labels_as(classes)[indices]
     by_class = np.argsort(labels.astype(np.int16 if len(classes) < 2**15 else np.int64), kind="stable")
     of_class = np.split(by_class, np.cumsum(np.bincount(labels, minlength=len(classes)))[:-1])
-    images = [_first_readable(data, indices, places, name) for places, name in zip(of_class, classes, strict=True)]
+    sides, greys, kept = [], [], []
+    every = -(-len(classes) // REMEMBERED)  # a class's image of so many is remembered
+    for number, image in enumerate(_some(data, indices, of_class, classes)):
+        sides.append(max(image.shape[:2]))
+        greys.append((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all())
+        if number >= len(classes) or not number % every:
+            kept.append(image)
+    return Look(int(np.median(sides)), all(greys), kept)
+
+
+def _some(data: Dataset, indices: np.ndarray, of_class: list[np.ndarray], classes: tuple[str, ...]) -> Iterator[np.ndarray]:
+    """One image of every class, and some more evenly from all."""
+    for places, name in zip(of_class, classes, strict=True):
+        yield _first_readable(data, indices, places, name)
     for index in indices[np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int)]:
         try:
-            images.append(data.images.read(int(index), least=LOOKED_AT))
+            yield data.images.read(int(index), least=LOOKED_AT)
         except UnreadableImage:
             continue  # training meets it, and says so
-    grey = all((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all() for image in images)
-    return Look(int(np.median([max(image.shape[:2]) for image in images])), grey, images)
 
 
 def _first_readable(data: Dataset, indices: np.ndarray, places: np.ndarray, name: str) -> np.ndarray:
@@ -262,8 +274,12 @@ def _preprocessing(options: Options, net: Architecture, start: Start | None, loo
         size=size, crop=1.0 if size <= SMALL else 0.875, colour=colour, mean=(0.0,) * net.channels,
         deviation=(1.0,) * net.channels, **changes
     )  # fmt: skip
-    squares = np.stack([crop(image[..., : net.channels], blank) for image in look.images]) / 255
-    mean, deviation = squares.mean((0, 1, 2)), np.maximum(squares.std((0, 1, 2)), 1e-3)
+    moments = np.zeros((2, net.channels))
+    for image in look.images:
+        square = crop(image[..., : net.channels], blank) / 255
+        moments += square.mean((0, 1)), np.square(square).mean((0, 1))
+    mean, of_squares = moments / len(look.images)
+    deviation = np.maximum(np.sqrt(np.maximum(of_squares - np.square(mean), 0)), 1e-3)
     return replace(
         blank, mean=tuple(round(float(x), 4) for x in mean), deviation=tuple(round(float(x), 4) for x in deviation)
     )

@@ -109,6 +109,11 @@ class Recipe:
                 "skip_learned goes by each image's own loss and chooses the epoch's images; mixup, cutmix, repeats and "
                 "balance=sample can't go with it"
             )
+        if self.recompute_statistics and (self.freeze_statistics or self.patience):
+            raise ValueError(
+                "recompute_statistics is done once, at the end of the run: freeze_statistics keeps what it would replace, "
+                "and patience ends a run before"
+            )
         if self.batch_size % self.repeats:
             raise ValueError(f"repeats divides the batch size, and {self.repeats} doesn't divide {self.batch_size}")
 

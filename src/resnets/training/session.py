@@ -111,16 +111,21 @@ def gone_on(folder: Path, given: Mapping[str, Any], allow_change: bool, world: W
     with world.in_turn():
         run = Run.open(folder)
         if run.finished:
+            if run.options.with_changes({name: value for name, value in given.items() if name != "workers"}) != run.options:
+                raise ValueError(
+                    f"{folder} is finished, and what it would need to go on otherwise is gone; begin another with its "
+                    f"weights: resnets train … --init {folder}"
+                )
             log.info("%s is finished", folder)
             if world.first:  # a kill after its last line leaves what only a resume would need
                 run.clean()
                 checkpoint.remove(folder)
             return folder
-        made = planned_again(run, given, allow_change, world.first)
+        made = planned_again(run, given, allow_change)
     return train(run, made, world)
 
 
-def planned_again(run: Run, given: Mapping[str, Any], allow_change: bool, writes: bool) -> Plan:
+def planned_again(run: Run, given: Mapping[str, Any], allow_change: bool) -> Plan:
     """The plan of a run that goes on, held to what was decided when it began."""
     options = run.options.with_changes(given)
     before = run.document["decided"]
@@ -135,8 +140,7 @@ def planned_again(run: Run, given: Mapping[str, Any], allow_change: bool, writes
         if not allow_change:
             raise ValueError(f"{run.folder} can't go on as it began: {said}; --allow-change goes on all the same")
         log.warning("%s goes on otherwise than it began: %s", run.folder, said)
-        if writes:
-            run.change(options, after, said)
+        run.change(options, after, said)
     return made
 
 
@@ -159,12 +163,15 @@ def train(run: Run, made: Plan, world: World) -> Path:
     if world.first:
         run.clean()
     log.info("run folder %s", run.folder)
+    world.wait()
     trainer = built(made, run.options, world, run.folder)
-    progress = Progress()
-    parts = trainer.parts
+    progress, parts = Progress(), trainer.parts
     if saved := checkpoint.restore(run.folder, parts.network, parts.optimizer, parts.average, parts.learned):
-        progress = Progress(**saved)
+        progress = Progress(**saved).by(trainer.steps_per_epoch)
         log.info("going on after step %d of %d", progress.step, trainer.steps)
+    progress.steps_per_epoch = trainer.steps_per_epoch
+    if world.first:
+        run.note_change()
     keeper = Keeper(run, made, trainer, progress)
     keeper.begin()
     console = None if world.first else Console(file=io.StringIO())

@@ -14,6 +14,7 @@ log = logging.getLogger("resnets")
 
 STEPS_AN_EPOCH = 16  # fewer batches than this, and the batch is made smaller
 HEAD = 5  # times longer, and at so many times the rate, a head learns that learns alone: it takes seconds
+ANEW = ("mixup", "cutmix", "teacher", "drop_path", "skip_learned", "train_input", "repeats")  # what features can't have
 FEW = 1000  # images: with fewer, and no GPU, "freeze=auto" trains the head alone
 
 
@@ -45,27 +46,34 @@ def settled(options: Options, pretrained: bool, images: int) -> Recipe:
                 f"a batch shows an image {chosen.repeats} times, and {images} images to train on are fewer; --set repeats=1"
             )
         chosen = replace(chosen, batch_size=images // chosen.repeats * chosen.repeats)
-    return _head_alone(_by_rule(chosen, pretrained, images), settings)
+    chosen = _by_rule(chosen, pretrained, images)
+    if chosen.batch_size == 1 and not (chosen.freeze_statistics or chosen.freeze == "backbone"):
+        raise ValueError("norms need two images of a batch or more: --batch-size 2, or --set freeze_statistics=true")
+    return _head_alone(chosen, settings)
 
 
 def _by_rule(chosen: Recipe, pretrained: bool, images: int) -> Recipe:
     """A recipe whose every "auto" about the machine and the network is decided, by rule and said."""
-    gpu = machine.has_cuda_driver()
+    gpu = machine.has_gpu()
     precision = machine.training_precision(chosen.precision)
-    compiles = chosen.compile if chosen.compile != "auto" else "on" if gpu else "off"
-    freeze = chosen.freeze
+    compiles = chosen.compile
+    if compiles == "auto":
+        compiles = "on" if gpu and machine.has_compiler() else "off"
+        if gpu and compiles == "off":
+            log.warning("torch.compile is left out: it needs a C compiler, and there is none; gcc or clang will do")
+    freeze, plain = chosen.freeze, Recipe(steps=1)
+    anew = [name for name in ANEW if getattr(chosen, name) != getattr(plain, name)]
     if freeze == "auto":
-        plain = not (chosen.mixup or chosen.cutmix or chosen.teacher or chosen.drop_path or chosen.skip_learned)
-        freeze = "backbone" if pretrained and plain and not gpu and images < FEW else "none"
+        freeze = "backbone" if pretrained and not anew and not gpu and images < FEW else "none"
     if freeze == "backbone":
         if not pretrained:
             raise ValueError(
                 "freeze=backbone keeps the weights that it starts from, and there are none; name some by --init"
             )
-        if chosen.mixup or chosen.cutmix or chosen.teacher or chosen.drop_path or chosen.skip_learned:
+        if anew:
             raise ValueError(
-                "freeze=backbone trains on features that are computed once; mixup, cutmix, teacher, drop_path and "
-                "skip_learned need the whole network each time: leave them, or set freeze=none"
+                f"freeze=backbone trains on features that are computed once, and {' and '.join(anew)} would have others "
+                "each time: leave it, or set freeze=none"
             )
     log.info("precision %s", precision)
     return replace(chosen, precision=precision, compile=compiles, freeze=freeze)

@@ -11,9 +11,14 @@ from torch import Tensor
 from resnets.data.loader import Loader
 from resnets.data.preprocessing import Preprocessing
 from resnets.model import load
-from resnets.training.normalised import Normalised
+from resnets.training.normalised import Normalised, on
 
 log = logging.getLogger("resnets")
+
+
+def numbers(how: Preprocessing, device: torch.device) -> Tensor:
+    """A preprocessing's mean and deviation: [2, 1, channels, 1, 1]."""
+    return torch.tensor([how.mean, how.deviation], device=device).view(2, 1, -1, 1, 1)
 
 
 class Teacher:
@@ -34,12 +39,13 @@ class Teacher:
         self.same = (self.how.mean, self.how.deviation, self.how.scale, self.how.colour, self.how.size) == (
             how.mean, how.deviation, how.scale, how.colour, how.size)  # fmt: skip
         self.student = how
+        self.numbers, self.student_numbers = numbers(self.how, device), numbers(how, device)
         self.table: Tensor | None = None
 
     def logits(self, images: Tensor, samples: np.ndarray) -> Tensor:
         """[batch, classes], of normalised images [batch, channels, height, width]; `samples` are their places."""
         if self.table is not None:
-            return self.table[torch.from_numpy(samples).to(self.table.device)]
+            return self.table[on(self.table.device, samples)]
         return self.ask(images)
 
     @torch.no_grad()
@@ -59,13 +65,11 @@ class Teacher:
     def _as_read(self, images: Tensor) -> Tensor:
         """The student's normalised images as the teacher normalises and sizes them."""
 
-        def column(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values, device=images.device).view(1, -1, 1, 1)
-
+        (mean, deviation), (own_mean, own_deviation) = self.student_numbers, self.numbers
         student, teacher = self.student, self.how
-        pixels = (images * column(student.deviation) + column(student.mean)) / student.scale
+        pixels = (images * deviation + mean) / student.scale
         if student.colour != teacher.colour:
             pixels = pixels.flip(1)
         if teacher.size != images.shape[-1]:
             pixels = F.interpolate(pixels, size=(teacher.size, teacher.size), mode="bilinear", antialias=True)
-        return (pixels * teacher.scale - column(teacher.mean)) / column(teacher.deviation)
+        return (pixels * teacher.scale - own_mean) / own_deviation

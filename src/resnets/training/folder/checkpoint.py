@@ -41,13 +41,14 @@ def save(
     Raises OSError where the disk is full; what was there before stays.
     """
     tensors = {f"network.{name}": _array(tensor) for name, tensor in network.state_dict().items()}
+    names = _trained(network, optimizer)
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": _array(value) for key, value in state.items() if value is not None}
+        tensors |= {f"optimizer.{names[index]}.{key}": _array(value) for key, value in state.items() if value is not None}
     if average is not None:
         tensors |= {f"average.{name}": _array(tensor) for name, tensor in average.state_dict().items()}
     if learned is not None:
         tensors |= {f"learned.{name}": array for name, array in learned.state_dict().items()}
-    document = {"progress": progress, "sha256": hash_of(tensors)}
+    document = {"progress": progress, "optimizer": type(optimizer).__name__, "sha256": hash_of(tensors)}
     write_tensors(folder / NAME.format(progress["step"]), tensors, {KEY: json.dumps(document)})
     for old in there(folder)[KEPT:]:
         old.unlink(missing_ok=True)
@@ -62,25 +63,27 @@ def restore(
 ) -> dict[str, Any] | None:
     """Bring network, optimizer, average and what is learned to where the newest whole checkpoint left them.
 
-    Its progress is returned; None where there is no checkpoint.
+    Its progress is returned; None where there is no checkpoint. An average that is new begins with the network's weights,
+    and what is learned as in a new run.
 
-    Raises ValueError where every checkpoint is damaged.
+    Raises ValueError where every checkpoint is damaged, or it is of another network or optimizer.
     """
     damaged = ""
     for path in there(folder):
         try:
-            progress, tensors = _read(path)
+            progress, kind, tensors = _read(path)
         except ValueError as error:
             damaged = str(error)
             log.warning("%s", damaged)
             continue
         if damaged:
             log.warning("going on from the one before, %s", path.name)
+        if kind != type(optimizer).__name__:
+            raise ValueError(f"{path} is of the optimizer {kind}, not {type(optimizer).__name__}; begin a run of its own")
         _load(network, optimizer, average, tensors)
-        if learned is not None:
-            learned.load_state_dict(
-                {name.removeprefix("learned."): array for name, array in tensors.items() if name.startswith("learned.")}
-            )
+        losses = {name.removeprefix("learned."): array for name, array in tensors.items() if name.startswith("learned.")}
+        if learned is not None and losses:
+            learned.load_state_dict(losses)
         return progress
     if damaged:
         raise ValueError(f"no checkpoint of {folder} is whole; delete them, and the run starts over")
@@ -102,25 +105,33 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
     return np.asarray(tensor.detach().cpu().numpy(), order="C")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
-    """A file's progress and tensors. ValueError where it isn't what was saved."""
+def _trained(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The names of the parameters by the numbers that the optimizer's state has for them."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str, Tensors]:
+    """A file's progress, the kind of its optimizer, and its tensors. ValueError where it isn't what was saved."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             document = json.loads((file.metadata() or {})[KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        progress, stated = document["progress"], document["sha256"]
+        progress, kind, stated = (document[key] for key in ("progress", "optimizer", "sha256"))
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
     if hash_of(tensors) != stated:
         raise ValueError(f"{path} is damaged (its hash differs)")
-    return progress, tensors
+    return progress, kind, tensors
 
 
 def _load(network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, tensors: Tensors) -> None:
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name in [name for name in tensors if name.startswith("optimizer.")]:
-        _, index, key = name.split(".")
-        state.setdefault(int(index), {})[key] = torch.from_numpy(tensors[name])
+    numbers = {name: number for number, name in enumerate(_trained(network, optimizer))}
+    for name, value in _of("optimizer.", tensors).items():
+        parameter, _, key = name.rpartition(".")
+        if parameter in numbers:  # else it isn't trained any more
+            state.setdefault(numbers[parameter], {})[key] = value
     try:
         network.load_state_dict(_of("network.", tensors))
     except RuntimeError as error:
@@ -128,7 +139,7 @@ def _load(network: nn.Module, optimizer: torch.optim.Optimizer, average: Average
         raise ValueError(f"the checkpoint isn't of this network ({first}); begin a run of its own") from None
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     if average is not None:
-        average.load_state_dict(_of("average.", tensors))
+        average.load_state_dict(_of("average.", tensors) or network.state_dict())
 
 
 def _of(beginning: str, tensors: Tensors) -> dict[str, torch.Tensor]:

@@ -101,8 +101,10 @@ class Keeper:
     def close(self) -> None:
         """Log what couldn't be read, also of a run that failed."""
         if self.writes:
-            for path, reason in self.trainer.loader.failures.items():
-                self.run.log({"event": "unreadable", "path": path, "reason": reason})
+            known = {row["path"] for row in self.run.rows("unreadable")}
+            for path, reason in (self.trainer.failures | self.trainer.loader.failures).items():
+                if path not in known:
+                    self.run.log({"event": "unreadable", "path": path, "reason": reason})
             self.run.report(self.about)
 
     def finish(self) -> None:
@@ -137,8 +139,13 @@ class Clock:
 
 
 def better(measured: dict[str, Any], before: dict[str, Any] | None) -> bool:
-    """Whether an epoch's figures are the best so far: the highest top-1, then the lowest loss; unmeasured, the last is."""
-    return not measured or before is None or (measured["top1"], -measured["loss"]) > (before["top1"], -before["loss"])
+    """Whether an epoch's figures are the best so far: the highest top-1, then the lowest loss; unmeasured, the last is.
+
+    One that nothing could be measured of is no better than one that was.
+    """
+    if before is None or "top1" not in before:
+        return True
+    return bool(measured) and (measured["top1"], -measured["loss"]) > (before["top1"], -before["loss"])
 
 
 def snapshot(made: Plan, net: ResNet, options: Options, measured: dict[str, Any]) -> Model:

@@ -42,6 +42,7 @@ class Run:
     def __init__(self, folder: Path, document: dict[str, Any]) -> None:
         self.folder = folder
         self.document = document
+        self._changed = ""  # how the run goes on otherwise than it began, where that isn't recorded yet
         self._board: Any = None
         self._start = 0  # the step from which TensorBoard's file goes on
         self._purge: int | None = None  # and the first one that it takes the place of, where there were others
@@ -94,11 +95,17 @@ class Run:
         write_json(self.folder / SETTINGS, self.document)
 
     def change(self, options: Options, decided: Mapping[str, Any], said: str) -> None:
-        """Record that the run goes on otherwise than it began."""
+        """Go on otherwise than the run began; `note_change` records it, once it is known to be possible."""
         before = self.document.get("changed", [])
         self.document |= {"options": options.to_json(), "decided": dict(decided), "changed": [*before, said]}
-        write_json(self.folder / SETTINGS, self.document)
-        self.note("changed", said)
+        self._changed = said
+
+    def note_change(self) -> None:
+        """Record what `change` said, if it did."""
+        if self._changed:
+            write_json(self.folder / SETTINGS, self.document)
+            self.note("changed", self._changed)
+            self._changed = ""
 
     def clean(self) -> None:
         """Delete what a run that was killed had begun to write."""

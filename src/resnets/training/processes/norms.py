@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
@@ -21,29 +22,28 @@ class SyncedNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images [batch, channels, height, width] normalised; mean and variance [channels] of all, how many values had."""
         mean, variance, count = synced_statistics(x)
-        inverse = torch.rsqrt(variance + eps)
-        scale = inverse * weight
-        ctx.save_for_backward(x, weight, mean, inverse, count)
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), count)
         ctx.mark_non_differentiable(mean, variance, count)
-        return torch.addcmul(channels(bias - mean * scale, x), x, channels(scale, x)), mean, variance, count
+        output = F.batch_norm(x, mean, variance, weight, bias, eps=eps) if len(x) else torch.empty_like(x)
+        return output, mean, variance, count
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         """Of the images, by everyone's sums; of weight and bias by this process's own, as those of any other parameter."""
         x, weight, mean, inverse, count = ctx.saved_tensors
-        dy = gradients[0]
+        dtype, dy, x = x.dtype, wide(gradients[0]), wide(x)
         of_weight = of_bias = torch.zeros_like(mean)
         if len(x):
             _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-                wide(dy), wide(x), weight, None, None, mean, inverse, True, 0.0, [False, True, True]
+                dy, x, weight, None, None, mean, inverse, True, 0.0, [False, True, True]
             )
         means = of_all(torch.cat([of_weight, of_bias]).double()) / count.clamp(min=1)
         dot, total = means.to(mean.dtype).chunk(2)
         scale = inverse * weight
         slope = -scale * inverse * dot
-        along = torch.addcmul(channels(-scale * total - slope * mean, x), x, channels(slope, x))
-        return along.addcmul_(dy, channels(scale, x)), of_weight, of_bias, None
+        along = torch.addcmul(channels(-scale * total - slope * mean), x, channels(slope)).addcmul_(dy, channels(scale))
+        return along.to(dtype), of_weight, of_bias, None
 
 
 def wide(x: Tensor) -> Tensor:
@@ -51,9 +51,9 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def channels(values: Tensor, x: Tensor) -> Tensor:
-    """[channels] → [1, channels, 1, 1] in the images' type."""
-    return values.view(1, -1, 1, 1).to(x.dtype)
+def channels(values: Tensor) -> Tensor:
+    """[channels] → [1, channels, 1, 1]."""
+    return values.view(1, -1, 1, 1)
 
 
 def of_all(tensor: Tensor) -> Tensor:

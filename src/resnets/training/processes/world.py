@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from inspect import signature
 from typing import Any
 
@@ -22,6 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from resnets.errors import Lost
 
 log = logging.getLogger("resnets")
+
+PATIENCE = timedelta(days=1)  # while one process reads millions of files; one that ended breaks the connection anyway
 
 # `World.same_buffers` sends them when it's needed, DDP never; newer versions of PyTorch have another name for that option
 NAMES = ("forward_sync_buffers", "broadcast_buffers")
@@ -50,7 +53,7 @@ class World:
         self.fabric.launch()
         self.here = here if size > 1 else 1  # processes on this machine
         self.size, self.rank = self.fabric.world_size, self.fabric.global_rank
-        self.control: Any = distributed.new_group(backend="gloo") if self.size > 1 else None
+        self.control: Any = distributed.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
         if not self.first:
             log.setLevel(logging.ERROR)  # what every process would say, the first one says
         elif self.size > 1:
@@ -86,7 +89,7 @@ class World:
         """How many images a batch has over all processes, at least 1; on their device, so that nobody waits for it."""
         if self.control is None:
             return images
-        total = torch.tensor(float(images), device=self.device)
+        total = torch.full((), float(images), device=self.device)
         distributed.all_reduce(total)
         return total.clamp(min=1)
 
@@ -134,10 +137,15 @@ class World:
             said = "another process of this run has ended, and its own message says why"
             raise Lost(said if self.first else "") from error
 
-    def leave(self) -> None:
-        """Part from the others at the end."""
+    def wait(self) -> None:
+        """Until all processes have come here: before what has less patience, a GPU's messages say."""
         if self.control is not None:
             distributed.barrier(group=self.control)
+
+    def leave(self) -> None:
+        """Part from the others at the end."""
+        self.wait()
+        if self.control is not None:
             distributed.destroy_process_group()
 
 
