@@ -1,6 +1,6 @@
 """Residual networks, complete: name any network of the paper, train it on your images, know how good it is, run it anywhere.
 
-The verbs of the command line are functions of the same names; each is loaded when first used.
+The verbs of the command line are functions of the same names, but for `summary` and `bench`; each is loaded when first used.
 """
 
 import importlib
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from resnets.architecture import Architecture as Architecture
     from resnets.conversion import convert as convert
     from resnets.data import open_dataset as open_dataset
+    from resnets.data.health import check as check
+    from resnets.data.packing import pack as pack
     from resnets.data.preprocessing import Preprocessing as Preprocessing
     from resnets.demonstration import demo as demo
     from resnets.evaluation import evaluate as evaluate
@@ -31,6 +33,7 @@ _HOMES = {
     "Prediction": "prediction",
     "Preprocessing": "data.preprocessing",
     "Recipe": "training.recipe",
+    "check": "data.health",
     "convert": "conversion",
     "demo": "demonstration",
     "evaluate": "evaluation",
@@ -38,14 +41,15 @@ _HOMES = {
     "load": "model",
     "network": "networks",
     "open_dataset": "data",
+    "pack": "data.packing",
     "predict": "prediction",
     "table": "summary",
     "train": "training",
 }
 
 __all__ = [
-    "Architecture", "Model", "Prediction", "Preprocessing", "Recipe", "__version__", "convert", "demo", "evaluate", "export",
-    "load", "network", "open_dataset", "predict", "table", "train",
+    "Architecture", "Model", "Prediction", "Preprocessing", "Recipe", "__version__", "check", "convert", "demo", "evaluate",
+    "export", "load", "network", "open_dataset", "pack", "predict", "table", "train",
 ]  # fmt: skip
 
 
