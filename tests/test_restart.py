@@ -22,6 +22,7 @@ from resnets.model import load
 from resnets.networks import network
 from resnets.training import session, train_run
 from resnets.training.folder import checkpoint
+from resnets.training.folder.keeping import Keeper
 from resnets.training.optimizers.average import Average
 from resnets.training.options import Options
 from resnets.training.plan import plan
@@ -253,8 +254,13 @@ def test_a_checkpoint_finds_its_parameters_by_name(tmp_path):
         assert torch.equal(tensor, first[name]) and torch.equal(average.tensors[name], tensor)
 
 
-def test_a_run_that_goes_on_with_another_batch_is_in_the_same_place_of_its_epochs(half):
-    train_run(resume=half, batch_size=64, allow_change=True)
+def test_a_run_that_goes_on_with_another_batch_is_in_the_same_place_of_its_epochs(half, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "epoch", lambda *given: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            train_run(resume=half, batch_size=64, allow_change=True)
+    assert [path.name for path in checkpoint.there(half)] == [checkpoint.NAME.format(step) for step in (21, 18)]
+    train_run(resume=half)
     rows = [json.loads(line) for line in (half / "log.jsonl").read_text().splitlines()]
     steps = {row["epoch"]: row["step"] for row in rows if row["event"] == "epoch"}
     per_epoch = steps[1]

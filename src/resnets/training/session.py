@@ -174,6 +174,10 @@ def train(run: Run, made: Plan, world: World) -> Path:
         run.note_change()
     keeper = Keeper(run, made, trainer, progress)
     keeper.begin()
+    if saved and saved["step"] != progress.step:
+        keeper.save()
+        if world.first:
+            checkpoint.keep_only(run.folder, progress.step)
     console = None if world.first else Console(file=io.StringIO())
     try:
         with ProgressLine(trainer.steps, progress.step, keeper.about.epochs, console) as line:

@@ -49,9 +49,18 @@ def save(
     if learned is not None:
         tensors |= {f"learned.{name}": array for name, array in learned.state_dict().items()}
     document = {"progress": progress, "optimizer": type(optimizer).__name__, "sha256": hash_of(tensors)}
-    write_tensors(folder / NAME.format(progress["step"]), tensors, {KEY: json.dumps(document)})
+    path = folder / NAME.format(progress["step"])
+    write_tensors(path, tensors, {KEY: json.dumps(document)})
     for old in there(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
+        if old != path:
+            old.unlink(missing_ok=True)
+
+
+def keep_only(folder: Path, step: int) -> None:
+    """Delete every checkpoint but that of a step: those of a run whose steps were counted otherwise."""
+    for path in there(folder):
+        if path.name != NAME.format(step):
+            path.unlink(missing_ok=True)
 
 
 def restore(
