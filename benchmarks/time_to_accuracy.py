@@ -11,8 +11,9 @@ is `step_vs_bare_loop` alone, on images without sense. ResNet-20, the same modul
 
 Each measures the 10,000 test images after each epoch; its seconds count from when the images are in memory to the end of the
 first epoch that reaches 92, 94 or 95%, evaluation not counted. `seconds_to_94_vs_plain` is plain's seconds over ours, of the
-medians of the seeds. Every run has a process of its own and as many threads. `--keep` holds the result of each, and a
-benchmark that was cut goes on with those that are missing.
+medians of the seeds; a script that ends without having been there counts with all its seconds, and the ratio is a least.
+Every run has a process of its own and as many threads. `--keep` holds the result of each, and a benchmark that was cut goes
+on with those that are missing.
 
 `step_vs_bare_loop`: images a second of our whole loop over those of forward, loss, backward and SGD on a ready batch, in
 turns of three seconds or more in one process, the median of the rounds.
@@ -143,17 +144,21 @@ def row(way: str, seed: int, curve: Result) -> Result:
 
 
 def ratios_of(rows: Sequence[Result]) -> dict[str, float]:
-    """Seconds of others over ours to each top-1, of the medians of the seeds; a seed that never reaches it is the slowest,
-    and where the median doesn't reach it there is no ratio."""
+    """Seconds of others over ours to each top-1, of the medians of the seeds.
+
+    Others that end before they reach it count with all their seconds, so that the ratio is a least; where the median of ours
+    doesn't reach it there is no ratio.
+    """
     ratios = {}
     for target in (f"seconds_to_{target * 100:.0f}" for target in TARGETS):
-        seconds = {
-            way: statistics.median([math.inf if row[target] is None else row[target] for row in rows if row["name"] == way])
-            for way in {row["name"] for row in rows}
-        }
+        seconds: dict[str, list[float]] = {}
+        for row in rows:
+            never = math.inf if row["name"] == "ours" else row["seconds"]
+            seconds.setdefault(row["name"], []).append(never if row[target] is None else row[target])
+        medians = {way: statistics.median(each) for way, each in seconds.items()}
         for way in ("plain", "good"):
-            if math.isfinite(seconds.get(way, math.inf)) and math.isfinite(seconds.get("ours", math.inf)):
-                ratios[f"{target}_vs_{way}"] = seconds[way] / seconds["ours"]
+            if way in medians and math.isfinite(medians.get("ours", math.inf)):
+                ratios[f"{target}_vs_{way}"] = medians[way] / medians["ours"]
     return ratios
 
 

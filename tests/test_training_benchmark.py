@@ -130,7 +130,8 @@ def test_the_ways_of_others_learn(way, threads, monkeypatch):
 
 
 def rows(way, *seconds):
-    return [{"name": way, **dict.fromkeys(("seconds_to_92", "seconds_to_94", "seconds_to_95"), one)} for one in seconds]
+    targets = ("seconds_to_92", "seconds_to_94", "seconds_to_95")
+    return [{"name": way, "seconds": 120.0, **dict.fromkeys(targets, one)} for one in seconds]
 
 
 def test_seconds_are_those_of_the_first_epoch_that_reaches():
@@ -143,6 +144,8 @@ def test_ratios_are_of_medians_and_missing_where_the_median_run_never_reaches():
     found = time_to_accuracy.ratios_of([*rows("plain", 50.0, 90.0, 60.0), *rows("ours", 10.0, None, 12.0)])
     assert found == {f"seconds_to_{target}_vs_plain": 5.0 for target in (92, 94, 95)}
     assert time_to_accuracy.ratios_of([*rows("plain", 50.0), *rows("ours", None)]) == {}
+    never = time_to_accuracy.ratios_of([*rows("plain", None), *rows("ours", 10.0)])
+    assert set(never.values()) == {12.0}  # all its seconds: the ratio is a least
     assert time_to_accuracy.ratios_of(rows("plain", 50.0)) == {}
 
 

@@ -149,7 +149,7 @@ def aged(run):
 
 
 def test_tensorboard_has_the_usual_names(run):
-    run.log(figures(1, val_raw_top1=0.5, memory=3_000_000, note="words"))
+    run.log(figures(1, memory=3_000_000, note="words"))
     run.show_batch(np.zeros((2, 8, 8, 3), np.uint8), ["ant", "bee"])
     run.show_confusion(np.eye(2, dtype=np.int64), ["ant", "bee"], 1, 10)
     run.close()

@@ -15,6 +15,7 @@ TRAIN_OPTIONS = ("model", "init", "recipe", "epochs", "batch_size", "input", "fi
 ENGINE_OPTIONS = ("engine", "precision", "exact")
 CONVERT_OPTIONS = ("to", "ecosystem", "architecture", "weights", "classes", "preprocessing", "keep_half", "licence")
 BENCH_DATA_OPTIONS = ("recipe", "input", "workers")
+LABELLED = "labelled images: a folder, a manifest, shards, Parquet, IDX files, hf:ORG/NAME, or digits"
 PREDICT_OPTIONS = ("top", "above", "features", *ENGINE_OPTIONS)
 
 
@@ -50,31 +51,35 @@ def _summary(verb: argparse.ArgumentParser) -> None:
 
 
 def _train(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("data", metavar="DATA", nargs="?", help="labelled images: a folder, a manifest, IDX files, or digits")
+    verb.add_argument("data", metavar="DATA", nargs="?", help=LABELLED)
     verb.add_argument("--resume", metavar="RUN", help="go on with a run folder instead")
     verb.add_argument("--allow-change", action="store_true", help="resume though recipe, data or network have changed")
-    verb.add_argument("--model", metavar="NAME", help="the network (default: resnet20 up to 64 pixels, resnet18 above)")
+    verb.add_argument(
+        "--model",
+        metavar="NAME",
+        help="the network (default: --init's own, else resnet20, above 64 pixels resnet18)",
+    )
     verb.add_argument(
         "--init", metavar="auto|none|MODEL|WEIGHTS", help="weights to start from (default: pretrained above 64 px)"
     )
     verb.add_argument("--recipe", metavar="NAME|FILE", help="how to train (default: finetune from weights, else quick)")
     verb.add_argument("--set", action="append", metavar="FIELD=VALUE", help="change a field of the recipe; may be repeated")
-    verb.add_argument("--epochs", type=float, metavar="N")
-    verb.add_argument("--batch-size", type=int, metavar="N")
+    verb.add_argument("--epochs", type=float, metavar="N", help="in place of the recipe's")
+    verb.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipe's")
     verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square that the network reads")
     verb.add_argument("--fit", choices=["crop", "pad", "squash"], help="how a picture becomes a square")
-    verb.add_argument("--precision", choices=["auto", "float32", "bf16"])
+    verb.add_argument("--precision", choices=["auto", "float32", "bf16"], help="in place of the recipe's")
     verb.add_argument(
         "--val", type=float, metavar="FRACTION", help="share held out where there is no split val (default: 0.1)"
     )
-    verb.add_argument("--seed", type=int, metavar="N")
+    verb.add_argument("--seed", type=int, metavar="N", help="of weights, order and augmentation (default: 0)")
     verb.add_argument("--exclude", metavar="FILE", help="relative paths of images to leave out, one a line")
     verb.add_argument("--workers", type=int, metavar="N", help="threads that decode (default: one a core)")
     verb.add_argument("--out", metavar="DIR", help="the run folder (default: runs/DATA-MODEL, then -2, …)")
 
 
 def _check(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, or digits")
+    verb.add_argument("data", metavar="DATA", help=LABELLED)
     verb.add_argument("--strict", action="store_true", help="exit with 1 where there is a problem")
     verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square that the network will read "
                       "(default: 224, and for images of up to 64 pixels their own)")  # fmt: skip
@@ -86,7 +91,7 @@ def _check(verb: argparse.ArgumentParser) -> None:
 
 def _evaluate(verb: argparse.ArgumentParser) -> None:
     _model(verb)
-    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, or digits")
+    verb.add_argument("data", metavar="DATA", help=LABELLED)
     verb.add_argument("--split", metavar="NAME", help="which images (default: test, else val, else what the model held out, "
                       "else all; held-out and all can be named too)")  # fmt: skip
     _engine(verb)
@@ -102,7 +107,7 @@ def _predict(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--above", type=float, default=0.0, metavar="SCORE", help="only classes with at least this score")
     verb.add_argument("--features", action="store_true", help="the pooled vector of each image too")
     _engine(verb)
-    verb.add_argument("--preprocessing", metavar="NAME|FILE", help="how images are prepared, for a model that doesn't say: "
+    verb.add_argument("--preprocessing", metavar="NAME|FILE", help="how images are prepared, in place of the model's own: "
                       "imagenet, cifar10, a JSON file, or as another model says (.safetensors)")  # fmt: skip
     verb.add_argument("--out", metavar="FILE", help="write a table: .parquet, .csv or .jsonl; a killed run goes on when "
                       "the same command is given again")  # fmt: skip
@@ -162,7 +167,7 @@ def _bench_predict(verb: argparse.ArgumentParser) -> None:
 
 
 def _bench_data(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, shards, or digits")
+    verb.add_argument("data", metavar="DATA", help=LABELLED)
     verb.add_argument("--recipe", metavar="NAME|FILE", help="as train --recipe (default: finetune from weights, else quick)")
     verb.add_argument("--input", type=int, metavar="SIZE", help="pixels of the square that the network reads")
     verb.add_argument("--workers", type=int, metavar="N", help="threads that decode (default: one a core)")
@@ -173,7 +178,7 @@ def _demo(verb: argparse.ArgumentParser) -> None:
 
 
 def _pack(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("data", metavar="DATA", help="labelled images: a folder, a manifest, IDX files, shards, or digits")
+    verb.add_argument("data", metavar="DATA", help=LABELLED)
     verb.add_argument("out", metavar="OUT", help="the folder of shards; a killed pack goes on when it is given again")
     verb.add_argument("--size", type=int, default=256, metavar="N",
                       help="pixels of the shorter side, at most; 0 copies the files as they are (default: 256)")  # fmt: skip
@@ -187,8 +192,10 @@ def _model(verb: argparse.ArgumentParser) -> None:
 
 
 def _engine(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--engine", default="auto", choices=["auto", "openvino", "onnxruntime", "torch"])
-    verb.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16", "int8"])
+    verb.add_argument("--engine", default="auto", choices=["auto", "openvino", "onnxruntime", "torch"],
+                      help="default: PyTorch where it sees a GPU, else OpenVINO")  # fmt: skip
+    verb.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16", "int8"],
+                      help="default: bf16 where that is native, else float32")  # fmt: skip
     verb.add_argument("--exact", action="store_true", help="decode large JPEGs in full, not at a reduced scale")
 
 

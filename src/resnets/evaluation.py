@@ -125,24 +125,24 @@ def choose(model: Model | Exported, data: Dataset, split: str | None) -> Part:
     hashed = rule.get("rule") == "hash"
     if split == ALL:
         return Part(ALL, data.indices())
-    if split == HELD_OUT or (split is None and not data.splits and hashed and _trained_on(model, data, rule)):
+    if split is None:
+        split = next((name for name in ("test", "val") if name in data.splits), None)
+    if split == HELD_OUT or (split is None and hashed and _trained_on(model, data, held_in, rule)):
         if not hashed:
             raise ValueError("this model held out no images by the hash rule; choose a split of the data, or all")
         mask = held_out(data.keys(held_in), rule["fraction"], rule["seed"])
         return Part(HELD_OUT, held_in[mask], "these images also chose the best epoch")
     if split is None:
-        split = next((name for name in ("test", "val") if name in data.splits), None)
-        if split is None:
-            return Part(ALL, data.indices(), "images that trained the model may be among them" if hashed else "")
+        return Part(ALL, data.indices(), "images that trained the model may be among them" if hashed else "")
     chose = rule.get("rule") == "split" and rule.get("split") == split and model.data.get("name") == data.name
     return Part(split, data.indices(split), "these images also chose the best epoch" if chose else "")
 
 
-def _trained_on(model: Model | Exported, data: Dataset, rule: Mapping[str, Any]) -> bool:
+def _trained_on(model: Model | Exported, data: Dataset, held_in: np.ndarray, rule: Mapping[str, Any]) -> bool:
     """Whether a model that held images out by the hash rule was trained on this data, which may have another name now."""
     if model.data.get("name") == data.name:
         return True
-    trained = data.indices()[~held_out(data.keys(data.indices()), rule["fraction"], rule["seed"])]
+    trained = held_in[~held_out(data.keys(held_in), rule["fraction"], rule["seed"])]
     return data.fingerprint(trained) == model.data.get("fingerprint")
 
 

@@ -138,8 +138,6 @@ def _charts(rows: Rows, measured: Rows, best: Mapping[str, Any] | None) -> list[
     loss, top1 = {"training": curve("train_loss")}, {"training": curve("train_top1")}
     if measured:
         loss["measured"], top1["measured"] = curve("val_loss", measured), curve("val_top1", measured)
-    if raw := curve("val_raw_top1"):
-        top1["measured, weights not averaged"] = raw
     mark = ("best", best["epoch"]) if best else None
     longest = max((row["seconds"] for row in rows if "seconds" in row), default=0.0)
     per, unit = (3600.0, "hours") if longest >= 7200 else (60.0, "minutes") if longest >= 120 else (1.0, "seconds")

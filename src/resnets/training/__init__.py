@@ -46,6 +46,8 @@ def train_run(
 
     if (data is None) == (resume is None):
         raise ValueError("train takes data, or the run folder to resume: one of the two")
+    if resume is None and allow_change:
+        raise ValueError("allow-change is for a run that is resumed: --resume RUN --allow-change")
     if resume is None:
         return session.start(Options.parse(os.fspath(data or ""), options))
     if "out" in options:

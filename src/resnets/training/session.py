@@ -136,7 +136,9 @@ def planned_again(run: Run, given: Mapping[str, Any], allow_change: bool) -> Pla
         kept["learning_rate"] = before["recipe"]["learning_rate"]
     made = plan(replace(options, settings={**options.settings, **kept}))
     after = decided(made)
-    if said := differences(before, after):
+    said = differences({**before, "seed": run.options.seed}, {**after, "seed": options.seed})
+    run.document["options"] = options.to_json()  # of this time, and where it is another run by that, recorded
+    if said:
         if not allow_change:
             raise ValueError(f"{run.folder} can't go on as it began: {said}; --allow-change goes on all the same")
         log.warning("%s goes on otherwise than it began: %s", run.folder, said)

@@ -90,7 +90,7 @@ def file_of(file: str) -> Path | Missing:
     path = _find(file)
     if path is None:
         path = cache_folder() / file
-        address = f"{os.environ.get('RESNETS_WEIGHTS_URL', ADDRESS).rstrip('/')}/{file}"
+        address = f"{(os.environ.get('RESNETS_WEIGHTS_URL') or ADDRESS).rstrip('/')}/{file}"
         try:
             _fetch(address, path)
         except (OSError, http.client.HTTPException) as error:

@@ -23,7 +23,7 @@ NOT_EVENTS = ("epoch", "unreadable")  # lines that the report shows elsewhere
 SCALARS = {  # an epoch's figures by their names in TensorBoard; others have their own, and None is left out
     "train_loss": "loss/train", "val_loss": "loss/val",
     "train_top1": "accuracy/top1_train", "val_top1": "accuracy/top1_val", "val_top5": "accuracy/top5_val",
-    "val_raw_top1": "accuracy/top1_val_raw", "val_ece": "calibration/ece_val",
+    "val_ece": "calibration/ece_val",
     "epoch": None, "step": None, "val_images": None,
 }  # fmt: skip
 

@@ -38,8 +38,9 @@ class World:
         """Join the others, where torchrun started this one of several; under it each process has one device."""
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it says of starting up, we say
         gpu = torch.cuda.is_available()
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        size = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+        here, size = 1, 1
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            here, size = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
         if gpu and here > torch.cuda.device_count():
             raise ValueError(f"{here} processes and {torch.cuda.device_count()} GPUs; --nproc-per-node takes one a GPU")
         if size > 1:
