@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnets.data.loader import Batch
@@ -146,7 +147,8 @@ class Trainer:
                 right = right if weights is None else right * weights[part]
                 self.sums += torch.stack([weighted.double().sum(), right.sum(), right.new_full((), len(each))])
             if self.parts.learned is not None:
-                self.losses.append((epoch * self.steps_per_epoch + number, batch.samples[part], each.detach()))
+                own = F.cross_entropy(logits.detach(), labels[part], reduction="none")  # smoothed, the surest would look unsure
+                self.losses.append((epoch * self.steps_per_epoch + number, batch.samples[part], own))
         self.freezer.drop_gradients()
         if self.recipe.clip_gradient:
             torch.nn.utils.clip_grad_norm_(self.parts.learner.parameters(), self.recipe.clip_gradient)

@@ -36,11 +36,10 @@ def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """The parameters that are trained as an optimizer takes them, in the order of their names in the network."""
     found: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
-    kernels = [name for name, parameter in network.named_parameters() if parameter.ndim == 4]
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        muon = recipe.optimizer == "muon" and name in kernels[1:]
+        muon = recipe.optimizer == "muon" and parameter.ndim == 4
         rate = 1.0 if name.startswith("fc.") else recipe.backbone_rate
         decays = parameter.ndim > 1 or recipe.decay_norm_and_bias
         found.setdefault((rate, recipe.weight_decay if decays else 0.0, muon), []).append(parameter)
