@@ -148,6 +148,21 @@ def test_training_learns_weighs_and_resumes_to_the_bit(tmp_path, monkeypatch):
     assert plain.sha256 != whole.sha256
 
 
+def test_what_is_learned_goes_by_the_label_alone():
+    """Whatever is smoothed: the surest image has the lowest loss."""
+    from resnets.training.building import trainer
+    from resnets.training.processes.world import World
+
+    options = Options.parse("digits", {**GIVEN, "label_smoothing": 0.5})
+    made = trainer(plan(options), options, World())
+    batch = next(made.loader.batches(0))
+    logits = torch.linspace(0, 8, 128)[:, None] * torch.nn.functional.one_hot(torch.from_numpy(batch.labels), 10)
+    made.logits = lambda *given: logits.requires_grad_()
+    made.step(batch, 0, 0, 128, 0.1)
+    ((_, samples, losses),) = made.losses
+    assert samples.tolist() == batch.samples.tolist() and (losses.diff() < 0).all()
+
+
 def test_the_gradient_is_weighed(tmp_path):
     """With weights of 2 everywhere the first step's gradient is twice as large."""
     from resnets.training.building import trainer

@@ -146,8 +146,8 @@ class Trainer:
                 right = (logits.argmax(1) == labels[part]).double()
                 right = right if weights is None else right * weights[part]
                 self.sums += torch.stack([weighted.double().sum(), right.sum(), right.new_full((), len(each))])
-            if self.parts.learned is not None:
-                own = F.cross_entropy(logits.detach(), labels[part], reduction="none")  # smoothed, the surest would look unsure
+            if self.parts.learned is not None:  # smoothed, the loss of the surest would be high
+                own = F.cross_entropy(logits.detach(), labels[part], reduction="none")
                 self.losses.append((epoch * self.steps_per_epoch + number, batch.samples[part], own))
         self.freezer.drop_gradients()
         if self.recipe.clip_gradient:
