@@ -109,7 +109,7 @@ def test_what_cannot_go_with_it(other):
 
 def test_a_frozen_backbone_cannot_go_with_it(tmp_path):
     options = Options("digits", settings={"skip_learned": 0.5, "freeze": "backbone"}, recipe="quick")
-    with pytest.raises(ValueError, match="skip_learned need the whole network"):
+    with pytest.raises(ValueError, match="computed once, and skip_learned would have others"):
         settled(options, True, 100)
 
 
