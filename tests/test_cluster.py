@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from shard_server import serving
 from tiny import HOW, pictures, tiny
 
 import resnets
@@ -199,6 +201,19 @@ def test_relative_paths_open_from_where_the_command_ran(ray, model, photos, tmp_
 
     monkeypatch.setattr(Node, "__call__", elsewhere)
     predict_on_cluster(model, ["1.png", "2.png"], tmp_path / "labels")
+    check_same(tmp_path / "labels", expected)
+
+
+def test_images_in_tar_files_are_predicted_too(ray, model, photos, tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "shards.tar", "w") as tar:
+        for number in range(10):
+            tar.add(photos / f"{number}.png", f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    with serving(tmp_path) as (address, _):
+        given = ["shards.tar", f"{address}/shards.tar"]
+        expected = list(predict(model, given))
+        assert [answer.path for answer in expected[::10]] == [f"{tar}/0.png" for tar in given]
+        predict_on_cluster(model, given, tmp_path / "labels")
     check_same(tmp_path / "labels", expected)
 
 

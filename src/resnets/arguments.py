@@ -101,7 +101,7 @@ def _evaluate(verb: argparse.ArgumentParser) -> None:
 def _predict(verb: argparse.ArgumentParser) -> None:
     _model(verb)
     verb.add_argument(
-        "paths", metavar="PATHS", nargs="+", help="images, folders, globs, manifests; - reads paths from stdin"
+        "paths", metavar="PATHS", nargs="+", help="images, folders, globs, manifests, tar shards; - reads paths from stdin"
     )
     verb.add_argument("--top", type=int, default=5, metavar="K", help="classes to say of each image (default: 5)")
     verb.add_argument("--above", type=float, default=0.0, metavar="SCORE", help="only classes with at least this score")

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from resnets.data import open_dataset
-from resnets.data.decode import UnreadableImage, read
+from resnets.data.decode import UnreadableImage
+from resnets.data.shards import read
 from resnets.evaluation import choose
 from resnets.model import Model
 from resnets.prediction.exported import Exported
@@ -50,7 +51,7 @@ def real(model: Model | Exported, data: str | os.PathLike[str]) -> Pictures:
         if not paths:
             raise ValueError(f"{data} names no image") from None
         log.info("%s has no labels (%s): agreement stands for accuracy", data, error)
-        readers: list[Reader] = [partial(read, Path(path)) for path in paths]
+        readers: list[Reader] = [partial(read, path) for path in paths]
         return Pictures(readers, calibration=_shuffled(readers), name=Path(data).name, part="all")
     known = _spread(part.indices[labels >= 0].tolist())
     if not known:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import resnets
 from resnets import machine
+from resnets.data.shards.addresses import is_remote
 from resnets.errors import MissingExtra, WorkFailed
 from resnets.files import replacing
 from resnets.model import Model
@@ -80,7 +81,7 @@ class Node:
         return _counted(path)
 
     def _rows(self, predictor: Predictor, names: list[str], first: int) -> Rows:
-        paths = (os.path.join(self.job.here, name) for name in names)  # noqa: PTH118
+        paths = (name if is_remote(name) else os.path.join(self.job.here, name) for name in names)  # noqa: PTH118
         for position, (name, output) in enumerate(zip(names, predictor(paths), strict=True), first):
             found = prediction(name, output, predictor.model.classes, self.job.wanted)
             yield {**table_row(name, found.labels, found.scores, found.error, found.features), "position": position}

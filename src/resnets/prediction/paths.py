@@ -1,4 +1,5 @@
-"""Which images a list of paths means: files, folders, globs, manifests, and `-` for standard input; and a part of them."""
+"""Which images a list of paths means: files, folders, globs, manifests, tar shards, and `-` for standard input; and a part
+of them."""
 
 import glob
 import logging
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnets.data.dataset import natural
+from resnets.data.decode import SUFFIXES
+from resnets.data.shards import images_in, names_shards
 from resnets.data.sources import MANIFESTS, images_below, manifest_paths
 
 log = logging.getLogger("resnets")
@@ -51,7 +54,8 @@ class Part(NamedTuple):
 def expand(paths: Iterable[Name]) -> Iterator[str]:
     """The image files that paths mean, one by one, as they open from here; a folder's in natural order, no hidden ones.
 
-    A path that is nothing comes back as it is, and reading it says so. Raises ValueError for a folder without images.
+    Those of a tar have the tar's path before their own: `shards/000.tar/0012.jpg`. A path that is nothing comes back as it
+    is, and reading it says so. Raises ValueError for a folder without images.
     """
     for given in paths:
         path = Path(given)
@@ -66,13 +70,10 @@ def expand(paths: Iterable[Name]) -> Iterator[str]:
             if not matches:
                 raise ValueError(f"nothing matches {given}")
             files = [match for match in matches if os.path.isfile(match)]  # noqa: PTH113
-            if files and "**" in str(given):
-                yield from files
-                continue
-            for match in matches:
-                yield from _folder(Path(match)) if os.path.isdir(match) else (match,)  # noqa: PTH112
+            for match in files if files and "**" in str(given) else matches:
+                yield from _folder(Path(match)) if os.path.isdir(match) else _file(match)  # noqa: PTH112
         else:
-            yield str(given)
+            yield from _file(str(given))
 
 
 def listed(
@@ -108,10 +109,18 @@ def _within(path: Name, folder: Name) -> bool:
     return inner == outer or inner.startswith(os.path.join(outer, ""))  # noqa: PTH118
 
 
+def _file(path: str) -> Iterable[str]:
+    """A file itself; or, of what is shards, here or at a server, their images."""
+    return images_in(path) if Path(path).suffix.lower() not in SUFFIXES and names_shards(path) else (path,)
+
+
 def _folder(path: Path) -> Iterator[str]:
-    """The images of a folder, at least one."""
+    """The images of a folder, or of the shards in it, at least one."""
     found = (os.path.join(path, key) for key in images_below(path, "."))  # noqa: PTH118
     first = next(found, None)
+    if first is None and names_shards(path):
+        yield from images_in(str(path))
+        return
     if first is None:
         raise ValueError(f"the folder {path} holds no image")
     yield first

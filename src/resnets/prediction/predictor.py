@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from resnets import machine
-from resnets.data.decode import UnreadableImage, decode, from_pillow, read
+from resnets.data.decode import UnreadableImage, decode, from_pillow
 from resnets.data.preprocessing import Preprocessing, crop, normalise
+from resnets.data.shards import read
 from resnets.model import Model
 from resnets.prediction.engines import Engine
 from resnets.prediction.exported import Exported, compiled, settled
@@ -174,4 +174,4 @@ class Predictor:
             return decode(source, grey, least)
         if callable(source):
             return source(grey, least)
-        return read(Path(source), grey, least)
+        return read(source, grey, least)

@@ -1,4 +1,6 @@
-"""Photos into a folder for each class: linked or copied, never moved, and nothing that is there is overwritten."""
+"""Photos into a folder for each class: linked or copied (those in tar files copied), never moved, and nothing that is there
+is overwritten.
+"""
 
 import contextlib
 import errno
@@ -11,10 +13,12 @@ import shutil
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnets.data.shards import Inside
+from resnets.files import PARTIAL
 from resnets.prediction.answers import Prediction
 from resnets.prediction.tables import Layout, read_best
 
@@ -50,7 +54,8 @@ class Sorter:
 
     def add(self, path: str, label: str | None, error: str | None = None) -> None:
         """Sort one photo; without a label into `_unsure`, and with an error nowhere."""
-        source = os.path.abspath(path)  # noqa: PTH100 (not resolved: the name that was given is kept)
+        inside = Inside.of(path)
+        source = path if inside is not None and inside.is_remote() else os.path.abspath(path)  # noqa: PTH100 (no links resolved)
         if source in self._sources:
             return
         self._sources.add(source)
@@ -62,8 +67,13 @@ class Sorter:
         if os.path.abspath(folder) == os.path.dirname(source):  # noqa: PTH100, PTH120
             self.counts["there"] += 1
             return
+        if inside is not None:
+            with _partial(folder) as partial:
+                partial.write_bytes(inside.encoded())
+                self._put(str(partial), Path(inside.member).name, folder, _moved)
+            return
         try:
-            self._put(source, folder)
+            self._put(source, os.path.basename(source), folder, _new)  # noqa: PTH119
         except FileNotFoundError:
             if os.path.exists(source):  # noqa: PTH110
                 raise
@@ -80,13 +90,13 @@ class Sorter:
         """Where to, and the counts, for JSON."""
         return {"into": str(self.folder), **self.counts}
 
-    def _put(self, source: str, folder: Path) -> None:
-        first = os.path.join(folder, os.path.basename(source))  # noqa: PTH118, PTH119
+    def _put(self, source: str, name: str, folder: Path, new: Callable[[str, str], str | None]) -> None:
+        first = os.path.join(folder, name)  # noqa: PTH118
         for number in itertools.count(self._taken.get(first, 0) + 1):
             place = numbered(first, number)
             if place in self._places:
                 continue
-            how = "there" if _same(source, place) else _new(source, place)
+            how = "there" if _same(source, place) else new(source, place)
             if how is None:  # another photo has that name
                 continue
             self.counts[how] += 1
@@ -166,19 +176,26 @@ def _new(source: str, place: str) -> str | None:
 
 def _copied(source: str, place: str) -> str | None:
     """Copy a photo: whole or not at all, and over nothing."""
-    descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(place), prefix=".", suffix=".part")  # noqa: PTH120
-    os.close(descriptor)
-    try:
+    with _partial(Path(place).parent) as partial:
         shutil.copy2(source, partial)
-        try:
-            os.link(partial, place)
-        except FileExistsError:
+        return _moved(str(partial), place)
+
+
+@contextlib.contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """A path to write a photo to, in the folder where it is to lie; what is still there at the end is removed."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=PARTIAL) as own:
+        yield Path(own) / "photo"
+
+
+def _moved(partial: str, place: str) -> str | None:
+    """Have a whole photo lie at a place, over nothing."""
+    try:
+        os.link(partial, place)
+    except FileExistsError:
+        return None
+    except OSError:  # a file system without links
+        if os.path.lexists(place):
             return None
-        except OSError:  # a file system without links
-            if os.path.lexists(place):
-                return None
-            os.rename(partial, place)  # noqa: PTH104
-        return "copied"
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)  # noqa: PTH108
+        os.rename(partial, place)  # noqa: PTH104
+    return "copied"

@@ -42,8 +42,8 @@ def open_shards(address: str | os.PathLike[str], tolerate: bool = False) -> Data
     in the cache folder. Raises ValueError, naming the shard, where one is missing, cut off or no tar file; `tolerate`
     leaves such shards out and says so once.
     """
-    given = _given(str(address))
-    places = _places(given)
+    given = shards_at(str(address))
+    places = places_of(given.root, given.names)
     stats, faults = _stats(places, given.sidecar, given.names)
     there = [number for number, stat in enumerate(stats) if stat is not None]
     if not tolerate and faults:
@@ -62,7 +62,7 @@ def open_shards(address: str | os.PathLike[str], tolerate: bool = False) -> Data
     return _dataset(given, names, ShardImages([places[number] for number in there], names, index), index)
 
 
-def _given(address: str) -> Given:
+def shards_at(address: str) -> Given:
     """The shards that an address means. Raises ValueError where it means none."""
     if not _is_folder(address):
         root, names = placed(address)
@@ -101,13 +101,14 @@ def _is_folder(address: str) -> bool:
     return Path(address).is_dir()
 
 
-def _places(given: Given) -> Sequence[Place]:
-    if is_remote(given.root):
+def places_of(root: str, names: list[str]) -> Sequence[Place]:
+    """The shards `names` below a folder, local or at a server."""
+    if is_remote(root):
         from resnets.data.shards.remote import remote_places  # http and ssl, which files don't need
 
-        return remote_places(given.root, given.names)
+        return remote_places(root, names)
     files = OpenFiles()
-    return [LocalPlace(given.root + name, files) for name in given.names]
+    return [LocalPlace(root + name, files) for name in names]
 
 
 def _stats(places: Sequence[Place], side: Sidecar | None, names: list[str]) -> tuple[list[Stat | None], list[str]]:
