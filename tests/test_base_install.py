@@ -112,6 +112,7 @@ def test_train_says_what_to_install(photos):
         (["predict", "{model}", "{photos}", "--precision", "int8"], "export"),
         (["evaluate", "{model}", "nowhere"], "there is no data at nowhere"),
         (["evaluate", "{model}", "digits"], "share no class"),
+        (["evaluate", "{model}", "{photos}", "--out", "{model}"], "is a file; --out is a folder"),
         (["evaluate", "{model}", "{photos}", "--split", "test"], "has no split 'test'"),
     ],
 )

@@ -430,6 +430,9 @@ def test_from_the_command_line(photos, tmp_path, capsys):
     assert status == 0 and "top-1 agrees on 100.00%" in said.out
     status, said = run("export", "--verify", tmp_path / "out", "--json")
     assert status == 0 and json.loads(said.out)["reference"]["images"] == 12
+    for beside, name in (([model], "MODEL"), (["--input", "image"], "--input"), (["--max-drop", "1"], "--max-drop")):
+        status, said = run("export", "--verify", tmp_path / "out", *beside)
+        assert status == 2 and f"leave {name} out" in said.err
     status, said = run("export", model, "--out", tmp_path / "two")
     assert status == 2 and "--format" in said.err
     status, said = run("predict", tmp_path / "out", photos, "--json")

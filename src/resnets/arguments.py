@@ -121,14 +121,14 @@ def _export(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="MODEL", nargs="?", help="a model file or a run folder")
     verb.add_argument("--verify", metavar="DIR", help="check an exported folder instead: its hashes, then its answers")
     verb.add_argument("--format", choices=["onnx", "openvino", "torch"], help="whose file it becomes")
-    verb.add_argument("--precision", default="float32", choices=["float32", "bf16", "int8"], help="(default: float32)")
-    verb.add_argument("--input", default="image", choices=["image", "crops", "tensor"],
+    verb.add_argument("--precision", choices=["float32", "bf16", "int8"], help="(default: float32)")
+    verb.add_argument("--input", choices=["image", "crops", "tensor"],
                       help="what the file reads: a decoded image of any size, with the whole preprocessing inside; batches "
                       "of ready uint8 crops; or normalised float32 tensors (default: image)")  # fmt: skip
     verb.add_argument("--data", metavar="DATA", help="images to calibrate int8 and to certify on; labels are used if there")
-    verb.add_argument("--max-drop", type=float, default=0.5, metavar="POINTS",
+    verb.add_argument("--max-drop", type=float, metavar="POINTS",
                       help="accuracy that int8 may cost, in points (default: 0.5)")  # fmt: skip
-    verb.add_argument("--require-faster", action="store_true", help="refuse int8 that isn't 1.1 times as fast here")
+    verb.add_argument("--require-faster", action="store_const", const=True, help="refuse int8 that isn't 1.1 times as fast here")
     verb.add_argument("--out", metavar="DIR", help="the folder that is made")
 
 

@@ -148,6 +148,8 @@ def evaluate(options: argparse.Namespace) -> None:
     from resnets import evaluation, terminal
     from resnets.prediction.exported import open_model
 
+    if options.out is not None and Path(options.out).exists() and not Path(options.out).is_dir():
+        raise ValueError(f"{options.out} is a file; --out is a folder, for a report")
     loaded = open_model(options.model)
     how = {name: getattr(options, name) for name in ENGINE_OPTIONS}
     result = evaluation.examine(loaded, options.data, split=options.split, **how)
@@ -165,7 +167,12 @@ def export(options: argparse.Namespace) -> None:
     """Write a model as another runtime's file, with proof that it predicts the same; or check such a folder."""
     from resnets import exporting, terminal
 
+    names = ("format", "precision", "input", "max_drop", "require_faster")
+    how = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.verify is not None:
+        if beside := [name for name in ("model", *how, "out") if getattr(options, name) is not None]:
+            said = "MODEL" if beside[0] == "model" else f"--{beside[0].replace('_', '-')}"
+            raise ValueError(f"--verify checks a folder as it is, with --data at most; leave {said} out")
         found = exporting.verify(options.verify, options.data)
         if options.json:
             terminal.print_json(found)
@@ -175,8 +182,7 @@ def export(options: argparse.Namespace) -> None:
     for name in ("model", "format", "out"):
         if getattr(options, name) is None:
             raise ValueError(f"export needs {'MODEL' if name == 'model' else f'--{name}'}; or --verify DIR")
-    names = ("format", "precision", "input", "data", "max_drop", "require_faster")
-    folder = exporting.export(options.model, options.out, **{name: getattr(options, name) for name in names})
+    folder = exporting.export(options.model, options.out, data=options.data, **how)
     certificate = exporting.read_certificate(folder)
     if options.json:
         terminal.print_json({"out": str(folder), **certificate})
