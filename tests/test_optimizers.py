@@ -364,6 +364,8 @@ def test_muon_takes_every_kernel(name, frozen):
             kernel = parameter.ndim == 4
             rate = 1.0 if key.startswith("fc.") else 0.5
             assert (of[id(parameter)]["muon"], of[id(parameter)]["rate"]) == (kernel, rate), key
+            decay = 0.01 / (1 - 0.9) if kernel else 0.01 if parameter.ndim > 1 else 0  # as long as SGD's with momentum
+            assert of[id(parameter)]["weight_decay"] == pytest.approx(decay), key
 
 
 # All of them

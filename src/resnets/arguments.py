@@ -128,7 +128,9 @@ def _export(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", metavar="DATA", help="images to calibrate int8 and to certify on; labels are used if there")
     verb.add_argument("--max-drop", type=float, metavar="POINTS",
                       help="accuracy that int8 may cost, in points (default: 0.5)")  # fmt: skip
-    verb.add_argument("--require-faster", action="store_const", const=True, help="refuse int8 that isn't 1.1 times as fast here")
+    verb.add_argument(
+        "--require-faster", action="store_const", const=True, help="refuse int8 that isn't 1.1 times as fast here"
+    )
     verb.add_argument("--out", metavar="DIR", help="the folder that is made")
 
 

@@ -100,6 +100,8 @@ class Recipe:
             raise ValueError("epochs is above 0; a part of an epoch can be given, 0.5")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
+        if self.optimizer == "muon" and self.momentum == 1:
+            raise ValueError("muon needs a momentum below 1")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are two numbers from 0 to below 1, not {self.betas}")
         if not all(0 <= share <= 1 for share in self.milestones):

@@ -13,7 +13,8 @@ from resnets.training.recipe import Recipe
 def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD, AdamW, LAMB or Muon over the parameters that are trained: those that require a gradient.
 
-    Groups are head or backbone, with weight decay or without; of Muon also its kernels or what it leaves to SGD. Each
+    Groups are head or backbone, with weight decay or without; of Muon also its kernels or what it leaves to SGD, whose
+    shares of the weights that decay takes at a step are alike. Each
     group's `rate` is its share of the recipe's learning rate; `schedule.set_rate` applies it. The state of every parameter
     is tensors alone. Raises ValueError where no parameter is trained.
     """
@@ -41,8 +42,10 @@ def groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
             continue
         muon = recipe.optimizer == "muon" and parameter.ndim == 4
         rate = 1.0 if name.startswith("fc.") else recipe.backbone_rate
-        decays = parameter.ndim > 1 or recipe.decay_norm_and_bias
-        found.setdefault((rate, recipe.weight_decay if decays else 0.0, muon), []).append(parameter)
+        decay = recipe.weight_decay if parameter.ndim > 1 or recipe.decay_norm_and_bias else 0.0
+        if muon:  # in SGD the decay goes through momentum, which makes it so many times as long
+            decay /= 1 - recipe.momentum
+        found.setdefault((rate, decay, muon), []).append(parameter)
     return [
         {"params": params, "rate": rate, "weight_decay": decay, **({"muon": muon} if recipe.optimizer == "muon" else {})}
         for (rate, decay, muon), params in found.items()
