@@ -168,6 +168,11 @@ def test_values_at_the_ends_are_taken(field, value):
     assert getattr(recipe("quick", {field: value}), field) == value
 
 
+def test_muon_needs_a_momentum_that_ends():
+    with pytest.raises(ValueError, match="muon needs a momentum below 1"):
+        Recipe(epochs=1, optimizer="muon", momentum=1.0)
+
+
 def test_nesterov_without_momentum_names_the_fields():
     with pytest.raises(ValueError, match="nesterov"):
         recipe("quick", {"momentum": 0})
