@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tiny import CLASSES, HOW, pictures, tiny
+from tiny import CLASSES, HOW, photos_in, tiny
 
 from resnets import machine, predict
 from resnets.cli import main
@@ -42,13 +42,7 @@ def model():
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of 60 photos, 0.png … 59.png, of which 7.png, 17.png, … are text."""
-    folder = tmp_path_factory.mktemp("bulk") / "photos"
-    folder.mkdir()
-    for number, pixels in enumerate(pictures()):
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-        if number in BROKEN:
-            (folder / f"{number}.png").write_text("no image")
-    return folder
+    return photos_in(tmp_path_factory.mktemp("bulk") / "photos", broken=BROKEN)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from shard_server import serving
-from tiny import HOW, pictures, tiny
+from tiny import HOW, photos_in, tiny
 
 import resnets
 from resnets import machine, predict
@@ -99,11 +99,7 @@ def model():
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """0.png … 59.png, of which one is text."""
-    folder = tmp_path_factory.mktemp("photos")
-    for number, pixels in enumerate(pictures()):
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / f"{BROKEN}.png").write_text("no image")
-    return folder
+    return photos_in(tmp_path_factory.mktemp("cluster") / "photos", broken=[BROKEN])
 
 
 def check_same(out, expected):

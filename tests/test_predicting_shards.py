@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from shard_server import serving
 from test_bulk import command, rows_of
-from tiny import HOW, pictures, tiny
+from tiny import HOW, photos_in, pictures, tiny
 
 from resnets import predict
 from resnets.data.packing import pack
@@ -25,12 +25,7 @@ def model():
 @pytest.fixture
 def photos(tmp_path):
     """Twelve photos, 0.png … 11.png, of which 7.png is text; without labels."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number, pixels in enumerate(pictures()[:12]):
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / "7.png").write_text("no image")
-    return folder
+    return photos_in(tmp_path / "photos", 12)
 
 
 @pytest.fixture

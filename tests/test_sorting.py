@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from test_bulk import command
-from tiny import CLASSES, HOW, pictures, tiny
+from tiny import CLASSES, HOW, photos_in, tiny
 
 from resnets import predict
 from resnets.prediction.paths import listed
@@ -21,12 +20,7 @@ def model():
 @pytest.fixture
 def photos(tmp_path):
     """Twenty photos, 0.png … 19.png, of which 7.png is text."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number, pixels in enumerate(pictures()[:20]):
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / "7.png").write_text("no image")
-    return folder
+    return photos_in(tmp_path / "photos", 20)
 
 
 @pytest.fixture

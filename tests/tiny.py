@@ -30,3 +30,13 @@ def pictures(channels=3):
     """uint8 [60, 40, 48, channels]: blotches of every colour."""
     coarse = np.random.default_rng(0).integers(0, 256, (60, 5, 6, 3), np.uint8)
     return np.stack([np.asarray(Image.fromarray(image).resize((48, 40))) for image in coarse])[..., :channels]
+
+
+def photos_in(folder, count=60, broken=(7,)):
+    """The first pictures as files of a new folder, 0.png, 1.png, …, of which the `broken` are text."""
+    folder.mkdir()
+    for number, pixels in enumerate(pictures()[:count]):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    for number in broken:
+        (folder / f"{number}.png").write_text("no image")
+    return folder
