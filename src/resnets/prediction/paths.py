@@ -1,5 +1,6 @@
 """Which images a list of paths means: files, folders, globs, manifests, tar shards, and `-` for standard input; and a part
-of them."""
+of them.
+"""
 
 import glob
 import logging
