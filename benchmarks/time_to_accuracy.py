@@ -16,7 +16,8 @@ Every run has a process of its own and as many threads. `--keep` holds the resul
 on with those that are missing.
 
 `step_vs_bare_loop`: images a second of our whole loop over those of forward, loss, backward and SGD on a ready batch, in
-turns of three seconds or more in one process, the median of the rounds.
+turns of three seconds or more in one process, the median of the rounds. Ours goes by SGD there too;
+`recipe_vs_bare_loop` is of the recipe's own optimizer.
 """
 
 import argparse
@@ -47,7 +48,13 @@ from resnets.files import write_json
 from resnets.training.shipped import parse_setting
 
 TARGETS = (0.92, 0.94, 0.95)
-LOOPS = {"step_vs_bare_loop": ("resnet20", 28, 1, 60_000), "step_vs_bare_loop_resnet18": ("resnet18", 64, 3, 12_288)}
+SGD = {"optimizer": "sgd"}
+LOOPS = {  # ratio → network, size, channels, images, our settings beside the recipe's
+    "step_vs_bare_loop": ("resnet20", 28, 1, 60_000, SGD),
+    "step_vs_bare_loop_resnet18": ("resnet18", 64, 3, 12_288, SGD),
+    "recipe_vs_bare_loop": ("resnet20", 28, 1, 60_000, {}),
+    "recipe_vs_bare_loop_resnet18": ("resnet18", 64, 3, 12_288, {}),
+}
 WAYS = ("plain", "good", "ours")
 Result = dict[str, Any]
 
@@ -178,9 +185,9 @@ def training(options: argparse.Namespace, kept: Kept) -> tuple[list[Result], dic
 def looping(options: argparse.Namespace, kept: Kept) -> tuple[list[Result], dict[str, float]]:
     """Rows and ratios of our loop and a bare one."""
     rows, ratios = [], {}
-    for name, (network, size, channels, count) in LOOPS.items():
-        settings = {key: value for key, value in our_settings(options).items() if key not in ("recipe", "epochs", "steps")}
-        case = Case(network, size, channels, 128, options.recipe, settings)
+    asked = {key: value for key, value in our_settings(options).items() if key not in ("recipe", "epochs", "steps")}
+    for name, (network, size, channels, count, settings) in LOOPS.items():
+        case = Case(network, size, channels, 128, options.recipe, {**asked, **settings})
         rounds = 5 if options.quick else 11
 
         def measure(case: Case = case, count: int = count, rounds: int = rounds) -> Result:
@@ -192,7 +199,7 @@ def looping(options: argparse.Namespace, kept: Kept) -> tuple[list[Result], dict
         result = kept.get(name, what, measure)
         for way, rates in result["rates"].items():
             rows.append({
-                "name": f"{way}, {case.title}", "images_per_second": statistics.median(rates), "least": min(rates),
+                "name": f"{way}, {case.title}", "ratio": name, "images_per_second": statistics.median(rates), "least": min(rates),
                 "most": max(rates), "n": len(rates), "precision": result["precision"],
             })  # fmt: skip
         ratios[name] = result["ratio"]

@@ -8,7 +8,7 @@ from torch import nn
 
 from resnets.networks import network
 from resnets.training.optimizers.lamb import Lamb
-from resnets.training.optimizers.muon import Muon, orthogonal
+from resnets.training.optimizers.muon import Muon, iterated, orthogonal
 from resnets.training.optimizers.optimizer import optimizer
 from resnets.training.optimizers.schedule import set_rate
 from resnets.training.recipe import Recipe
@@ -301,6 +301,18 @@ def test_orthogonal_is_the_polynomial_of_each_singular_value():
     for _ in range(5):
         x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
     assert orthogonal(torch.eye(30)[None])[0].diagonal() == pytest.approx(torch.full((30,), x), rel=1e-4)
+
+
+@pytest.mark.parametrize("digits", [0, 2, 5, 10])
+def test_orthogonal_by_squares_is_the_iteration(digits):
+    """However much smaller the last singular values are than the first."""
+    generator = torch.Generator().manual_seed(0)
+    u = torch.linalg.qr(torch.randn(24, 24, generator=generator))[0]
+    v = torch.linalg.qr(torch.randn(90, 24, generator=generator))[0]
+    x = (u * torch.logspace(0, -digits, 24) @ v.T)[None]
+    expected = iterated(x.double() / x.double().norm()).float()
+    for one, other in ((x, expected), (x.mT, expected.mT)):
+        assert (orthogonal(one) - other).norm() < 1e-3 * other.norm()
 
 
 def test_orthogonal_takes_each_of_a_batch_by_itself_and_leaves_zeros():

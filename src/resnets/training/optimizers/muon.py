@@ -71,8 +71,29 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = (x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=SMALLEST)).to(dtype)
+    x = by_squares(x) if dtype == torch.float32 else iterated(x)
+    return x.mT if tall else x
+
+
+def iterated(x: Tensor) -> Tensor:
+    """x ← (a + b·xxᵀ + c·(xxᵀ)²) x, as often as need be."""
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return x
+
+
+def by_squares(x: Tensor) -> Tensor:
+    """The same with a third of the arithmetic, by [rows, rows] alone: p(xxᵀ) x has the square p(xxᵀ)² xxᵀ, so that the
+    product of all polynomials is known before x is multiplied. Squares have twice the digits, too many for bf16."""
+    a, b, c = COEFFICIENTS
+    gram = x @ x.mT
+    product = torch.eye(gram.shape[-1], device=x.device).expand_as(gram)
+    for iteration in range(ITERATIONS):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # without a
+        product = torch.baddbmm(product, product, polynomial, beta=a)
+        if iteration < ITERATIONS - 1:
+            half = torch.baddbmm(gram, polynomial, gram, beta=a)
+            gram = torch.baddbmm(half, half, polynomial, beta=a)
+    return product @ x
