@@ -199,8 +199,8 @@ def looping(options: argparse.Namespace, kept: Kept) -> tuple[list[Result], dict
         result = kept.get(name, what, measure)
         for way, rates in result["rates"].items():
             rows.append({
-                "name": f"{way}, {case.title}", "ratio": name, "images_per_second": statistics.median(rates), "least": min(rates),
-                "most": max(rates), "n": len(rates), "precision": result["precision"],
+                "name": f"{way}, {case.title}", "ratio": name, "images_per_second": statistics.median(rates),
+                "least": min(rates), "most": max(rates), "n": len(rates), "precision": result["precision"],
             })  # fmt: skip
         ratios[name] = result["ratio"]
     return rows, ratios
