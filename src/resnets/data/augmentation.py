@@ -132,21 +132,17 @@ def pad_and_crop(images: np.ndarray, draws: np.ndarray, padding: int, fill: tupl
 
     `fill` is a colour; None is the reflection of the image itself, whose outermost pixels aren't said twice.
     """
-    size, out = images.shape[1], np.empty_like(images)
-    moves = padding - (draws[:, 1:3] * (2 * padding + 1)).astype(int)
+    count, size, _, channels = images.shape
+    side = size + 2 * padding
     if fill is None:
-        source = np.pad(np.arange(size), padding, mode="reflect")
-        for image, cut, (top, left) in zip(images, out, (padding - moves).tolist(), strict=True):
-            cut[:] = image[source[top : top + size]][:, source[left : left + size]]
-        return out
-    out[:] = fill
-    for image, cut, (down, right) in zip(images, out, moves.tolist(), strict=True):
-        rows, columns = size - abs(down), size - abs(right)
-        if rows > 0 and columns > 0:
-            top, left = max(0, down), max(0, right)
-            source = image[top - down : top - down + rows, left - right : left - right + columns]
-            cut[top : top + rows, left : left + columns] = source
-    return out
+        padded = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode="reflect")
+    else:
+        padded = np.empty((count, side, side, channels), np.uint8)
+        padded.reshape(count, side * side * channels)[:] = np.tile(np.array(fill, np.uint8), side * side)
+        padded[:, padding : padding + size, padding : padding + size] = images
+    top, left = (draws[:, 1:3] * (2 * padding + 1)).astype(int).T
+    every = np.lib.stride_tricks.sliding_window_view(padded, (size, size, channels), (1, 2, 3))
+    return every[np.arange(count), top, left, 0]
 
 
 def mirror(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
