@@ -137,6 +137,7 @@ def test_features_of_other_views_are_computed_anew(start, tmp_path, changes):
 
 def test_a_head_learns_from_the_images_that_the_loader_shows(start):
     options = {"init": start, "recipe": "finetune", "freeze": "backbone", "views": 1, "batch_size": 16}
+    options["precision"] = "float32"  # as the features below
     made = trainer(**options)
     images = trainer(**options | {"freeze": "none"})
     net = images.parts.network.eval()
