@@ -20,6 +20,9 @@ OPTIONS = {"model": "resnet20", "epochs": 3, "batch_size": 32, "val": 0.2, "save
            "ema_decay": 0.99, "mixup": 0.2, "erasing": 0.3, "policy": "trivialaugment"}  # fmt: skip
 
 
+LONG = 5  # epochs: a fast machine must not be done before it was killed often enough
+
+
 def attempt(out: Path, rename: int) -> None:
     """Train, or go on. `rename`: kill this process at the rename of that number, before it if even, after it if odd."""
     torch.set_num_threads(1)
@@ -38,7 +41,7 @@ def attempt(out: Path, rename: int) -> None:
     if (out / "run.json").exists():
         train_run(resume=out)
     else:
-        train_run("digits", out=out, **OPTIONS)
+        train_run("digits", out=out, **OPTIONS | {"epochs": LONG})
 
 
 def main() -> None:
