@@ -1,4 +1,4 @@
-"""One of the processes of `processes.py`: some steps of training, timed. Started by it: DATA NETWORK BATCH OUT."""
+"""One of the processes of `processes.py`: some steps of training, timed. Started by it: DATA NETWORK BATCH PRECISION OUT."""
 
 import itertools
 import json
@@ -21,12 +21,12 @@ LEAST = 4.0  # seconds of the timed stretch
 
 
 def main() -> None:
-    data, name, batch, out = sys.argv[1:]
+    data, name, batch, precision, out = sys.argv[1:]
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     machine.keep_freed_memory()
     world = World()
     chosen = {"model": name, "init": "none", "val": 0, "workers": 1, "steps": 10**6, "batch_size": int(batch), "warmup": 0.0}
-    options = Options.parse(data, {**chosen, "learning_rate": 0.01})
+    options = Options.parse(data, {**chosen, "learning_rate": 0.01, "precision": precision})
     training = trainer(plan(options), options, world)
     progress, losses, began, done = Progress(), [], 0.0, 0
     for event, _ in training.fit(progress, lambda: progress.step <= UNTIMED):
@@ -42,7 +42,7 @@ def main() -> None:
     rate = done * int(batch) / (time.perf_counter() - began)
     if world.first:
         steps = [(after - before) / int(batch) for before, after in itertools.pairwise(losses)]
-        Path(out).write_text(json.dumps({"rate": rate, "losses": steps}))
+        Path(out).write_text(json.dumps({"rate": rate, "losses": steps, "precision": training.recipe.precision}))
     world.leave()
 
 

@@ -1,6 +1,7 @@
 """Training over processes: one, two, and two of two hosts, with the same batch: images a second, and the loss of each step.
 
-    python benchmarks/processes.py [--network resnet20] [--batch 128] [--rounds 5] [--quick] [--json] [--out FILE]
+    python benchmarks/processes.py [--network resnet20] [--batch 128] [--precision auto] [--rounds 5] [--quick] [--json]
+        [--out FILE]
 
 Each process has one thread, but for `threads`: one process with two. The hosts are two torchrun agents with loopback
 addresses of their own, 127.0.0.1 and 127.0.0.2, which meet at a rendezvous as two machines do. Each round has every way
@@ -36,6 +37,7 @@ def main() -> None:
     parser = bench.parser(__doc__ or "")
     parser.add_argument("--network", default="resnet20")
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--rounds", type=int)
     options = parser.parse_args()
     rounds = options.rounds or (3 if options.quick else 5)
@@ -66,7 +68,7 @@ def run(way: str, data: Path, options: argparse.Namespace, out: Path) -> dict[st
         command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={hosts}", f"--nproc-per-node={processes}",
                    "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=processes",
                    f"--local-addr=127.0.0.{host + 1}", str(WORKER), str(data), options.network, str(options.batch),
-                   str(out)]  # fmt: skip
+                   options.precision, str(out)]  # fmt: skip
         agents.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     for agent in agents:
         _, said = agent.communicate(timeout=300)
@@ -81,7 +83,8 @@ def row(way: str, found: list[dict[str, Any]], options: argparse.Namespace) -> d
     rates = [result["rate"] for result in found]
     return {
         "way": way, "network": options.network, "batch": options.batch, "hosts": hosts, "processes": hosts * processes,
-        "threads": threads, "images_per_second": statistics.median(rates), "rates": rates, "losses": found[0]["losses"],
+        "threads": threads, "precision": found[0]["precision"], "images_per_second": statistics.median(rates),
+        "rates": rates, "losses": found[0]["losses"],
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from resnets.training.options import Options
 from resnets.training.plan import plan
 from resnets.training.shipped import recipe
 
-TINY = {name: value for name, value in OPTIONS.items() if name != "save_every"}
+TINY = {name: value for name, value in OPTIONS.items() if name != "save_every"} | {"epochs": 3}
 KILLING = Path(__file__).with_name("killing.py")
 
 
