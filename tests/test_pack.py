@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import importlib.util
 import io
 import json
 import logging
@@ -174,8 +173,6 @@ def test_the_layout_is_webdatasets(tmp_path, photos):
 
 
 def test_webdatasets_own_library_reads_them(tmp_path, photos):
-    if importlib.util.find_spec("webdataset") is None:
-        pytest.skip("webdataset isn't installed")
     out = pack(photos, tmp_path / "out", size=32, shards=2).out
     data = open_shards(out)
     code = (
