@@ -56,6 +56,35 @@ def same(found, expected):
     return True
 
 
+class ReadOneByOne(ArrayImages):
+    """The same images, of which nobody knows that they are squares already."""
+
+    def __init__(self, images):
+        super().__init__(images.pixels, images.keys)
+        self.squares, self.pixels = self.pixels, np.empty((0, 0, 0, 0), np.uint8)
+
+    def read(self, index, grey=False, least=0):
+        return ArrayImages(self.squares[index : index + 1], ["one"]).read(0, grey, least)
+
+
+@pytest.mark.parametrize("what", [None, WHAT["padded"], WHAT["none"], replace(WHAT["padded"], **MORE)])
+def test_squares_that_lie_in_memory_are_taken_as_they_are(what):
+    samples = in_memory(shape=(16, 16, 3))
+    chosen = replace(samples, indices=np.arange(45)[::-1][:36].copy(), labels=np.arange(36))
+    loaders = [Loader(replace(chosen, images=images), HOW, 8, augmentation=what, seed=3)
+               for images in (samples.images, ReadOneByOne(samples.images))]  # fmt: skip
+    assert (loaders[0]._ready is not None, loaders[1]._ready is not None) == (True, False)
+    before = samples.images.pixels.copy()
+    for epoch in (0, 1):
+        assert same(*(list(loader.batches(epoch)) for loader in loaders))
+    assert np.array_equal(samples.images.pixels, before)  # what augmentation writes to is a copy
+
+
+@pytest.mark.parametrize("how", [GREY, replace(HOW, size=12), replace(HOW, crop=0.875)])
+def test_squares_of_another_kind_are_not(how):
+    assert Loader(in_memory(shape=(16, 16, 3)), how, 8)._ready is None
+
+
 def labels(batches):
     return [label for batch in batches for label in batch.labels.tolist()]
 
