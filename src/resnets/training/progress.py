@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from resnets.words import duration
 
 BAR = 12  # columns
+REFRESH = 0.1  # seconds, as often as Rich draws
 
 
 class ProgressLine:
@@ -23,6 +24,7 @@ class ProgressLine:
         self.steps, self.start, self.epochs = steps, start, epochs
         self.live = self.console.is_terminal and not self.console.is_dumb_terminal
         self.began = self.epoch_began = time.monotonic()
+        self.shown = -math.inf
         self.bar = Progress(
             TextColumn("{task.fields[place]}", markup=False),
             BarColumn(BAR),
@@ -48,10 +50,14 @@ class ProgressLine:
 
     def step(self, row: dict[str, Any]) -> None:
         """Show a step: "loss", "top1", "learning_rate", "images_per_second", "waiting" and, where it is known, "left"."""
+        now = time.monotonic()
+        if not self.live or (now - self.shown < REFRESH and row["step"] < self.steps):
+            return
+        self.shown = now
         done = row["step"] - self.start
         left = row.get("left")
         if left is None and done > 0:
-            left = (time.monotonic() - self.began) / done * (self.steps - row["step"])
+            left = (now - self.began) / done * (self.steps - row["step"])
         place = self.place(row["step"])
         parts = [
             (6, f"loss {row['loss']:.3f}"),
