@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from resnets.data.preprocessing import Preprocessing, normalise
+from resnets.training import progress
 from resnets.training.folder import watching
 from resnets.training.folder.run import About, Run
 from resnets.training.folder.watching import Pace
@@ -363,6 +364,7 @@ def test_on_a_pipe_an_epoch_is_a_plain_line():
 @pytest.mark.parametrize(("width", "there"), [(120, True), (66, False)])
 def test_on_a_terminal_the_line_says_where_the_run_is(width, there, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "REFRESH", 0)  # all steps come at once
     said = stepped(Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None))
     assert "\x1b[" in said
     assert "epoch 2/10" in said and "loss 1.500" in said and "3 min 20 s left" in said
@@ -370,6 +372,20 @@ def test_on_a_terminal_the_line_says_where_the_run_is(width, there, monkeypatch)
         assert (words in said) == (there or words.startswith("top-1"))
     assert "best so far" in said
     assert "\x1b[1A" not in said  # it takes one row, and is never drawn over two
+
+
+def test_the_line_is_made_as_often_as_it_is_drawn(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    now = [100.0]
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    line = ProgressLine(50, 0, console=Console(file=io.StringIO(), force_terminal=True, width=120))
+    row = {"loss": 1.5, "top1": 0.25, "learning_rate": 0.075, "images_per_second": 4321.0, "waiting": 0.03, "left": 200.0}
+    seen = []
+    for step, passed in ((1, 0), (2, 0.01), (3, 0.1), (4, 0.01), (50, 0.01)):
+        now[0] += passed
+        line.step({"step": step, **row})
+        seen.append(line.bar.tasks[0].completed)
+    assert seen == [1, 1, 3, 3, 50]  # the last one in any case
 
 
 def test_a_dumb_terminal_is_no_place_for_a_moving_line(monkeypatch):
