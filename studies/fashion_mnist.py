@@ -37,7 +37,7 @@ def main() -> None:
             figures = resnets.evaluate(model, options.data, split="test")
             said = {key: figures[key] for key in ("top1", "top5", "loss", "ece", "images")}
             recipe = {key: model.recipe[key] for key in ("name", "epochs", "batch_size", "precision", "seed")}
-            recipe["input"] = model.preprocessing.size
+            recipe["input"] = model.preprocessing and model.preprocessing.size
             rows.append({**recipe, **said, "interval": figures["interval"], "seconds": seconds})
     tops = [row["top1"] for row in rows]
     ratios = {"top1": statistics.mean(tops), **({"deviation": statistics.stdev(tops)} if len(tops) > 1 else {})}
