@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from resnets.data.augmentation import DRAWS, Augmentation, lighting, numbers, random_box
-from resnets.data.dataset import ArrayImages, FileImages
+from resnets.data.dataset import ArrayImages, FileImages, OverImages
 from resnets.data.loader import AHEAD, Loader, Samples
 from resnets.data.order import order, part_of, sequence, uniform
 from resnets.data.preprocessing import Preprocessing, crop, resample
@@ -56,24 +56,26 @@ def same(found, expected):
     return True
 
 
-class ReadOneByOne(ArrayImages):
-    """The same images, of which nobody knows that they are squares already."""
-
-    def __init__(self, images):
-        super().__init__(images.pixels, images.keys)
-        self.squares, self.pixels = self.pixels, np.empty((0, 0, 0, 0), np.uint8)
+class ReadOneByOne(OverImages):
+    """Images that don't say that they are squares already."""
 
     def read(self, index, grey=False, least=0):
-        return ArrayImages(self.squares[index : index + 1], ["one"]).read(0, grey, least)
+        return self.images.read(index, grey, least)
+
+
+class AtOnceAlone(OverImages):
+    """Images of which none is read by itself."""
+
+    def squares(self, indices, side, channels):
+        return self.images.squares(indices, side, channels)
 
 
 @pytest.mark.parametrize("what", [None, WHAT["padded"], WHAT["none"], replace(WHAT["padded"], **MORE)])
 def test_squares_that_lie_in_memory_are_taken_as_they_are(what):
     samples = in_memory(shape=(16, 16, 3))
     chosen = replace(samples, indices=np.arange(45)[::-1][:36].copy(), labels=np.arange(36))
-    loaders = [Loader(replace(chosen, images=images), HOW, 8, augmentation=what, seed=3)
-               for images in (samples.images, ReadOneByOne(samples.images))]  # fmt: skip
-    assert (loaders[0]._ready is not None, loaders[1]._ready is not None) == (True, False)
+    loaders = [Loader(replace(chosen, images=over(samples.images)), HOW, 8, augmentation=what, seed=3)
+               for over in (AtOnceAlone, ReadOneByOne)]  # fmt: skip
     before = samples.images.pixels.copy()
     for epoch in (0, 1):
         assert same(*(list(loader.batches(epoch)) for loader in loaders))
@@ -81,8 +83,11 @@ def test_squares_that_lie_in_memory_are_taken_as_they_are(what):
 
 
 @pytest.mark.parametrize("how", [GREY, replace(HOW, size=12), replace(HOW, crop=0.875)])
-def test_squares_of_another_kind_are_not(how):
-    assert Loader(in_memory(shape=(16, 16, 3)), how, 8)._ready is None
+def test_squares_of_another_kind_are_read(how):
+    samples = in_memory(shape=(16, 16, 3))
+    loader = Loader(replace(samples, images=AtOnceAlone(samples.images)), how, 8)
+    with pytest.raises(AttributeError, match="read"):
+        list(loader.batches(0))
 
 
 def labels(batches):

@@ -47,7 +47,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """All of it, rounded."""
-        rates = {"images_per_second": round(self.images_per_second, 2), "milliseconds": round(self.milliseconds, 5)}
+        rates = {"images_per_second": round(self.images_per_second, 2), "milliseconds": round(self.milliseconds, 7)}
         return {**asdict(self), **rates, "waiting": None if self.waiting is None else round(self.waiting, 4)}
 
 
@@ -180,17 +180,10 @@ def trained_or_features(made: Plan, options: Options, world: World, later: str |
 
 
 def of_stages(each: Stages, workers: int) -> list[Row]:
-    """Each stage on one thread, and all of them on as many as decode, none of them ever idle.
-
-    There is no decoding where the network's squares lie in memory from the start.
-    """
+    """Each stage on one thread, and all of them on as many as decode, none of them ever idle."""
     parts = {"decode": each.decode, "augment": each.augment, "collate": each.collate}
-    parts = {name: seconds for name, seconds in parts.items() if seconds}
     rows = [Row(name, each.images, 1, each.images / seconds) for name, seconds in parts.items()]
-    return [
-        *rows,
-        Row("all three" if len(parts) == 3 else "both", each.images, workers, workers * each.images / sum(parts.values())),
-    ]
+    return [*rows, Row("all three", each.images, workers, workers * each.images / sum(parts.values()))]
 
 
 def named(name: str, later: str | None, found: list[Stretch], threads: int, waits: bool = True) -> list[Row]:

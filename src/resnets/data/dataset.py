@@ -28,6 +28,10 @@ class Images(Protocol):
         """One image, uint8 [height, width, 1 or 3]; `least` as in `decode`. Raises UnreadableImage."""
         ...
 
+    def squares(self, indices: np.ndarray, side: int, channels: int) -> np.ndarray | None:
+        """Some images, uint8 [indices, side, side, channels], where they lie in memory so; None where each is read."""
+        ...
+
     def encoded(self, index: int) -> bytes | None:
         """The bytes of an image's file; None where it lies in memory, decoded. Raises UnreadableImage."""
         ...
@@ -48,6 +52,9 @@ class OverImages:
         """Those of the images."""
         return self.images.keys
 
+    def squares(self, indices: np.ndarray, side: int, channels: int) -> np.ndarray | None:
+        """None: each is read."""
+
     def encoded(self, index: int) -> bytes | None:
         """The file's bytes."""
         return self.images.encoded(index)
@@ -66,6 +73,9 @@ class FileImages:
 
     def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
         return decode(self.encoded(index), grey, least)
+
+    def squares(self, indices: np.ndarray, side: int, channels: int) -> None:
+        """None: each is read."""
 
     def encoded(self, index: int) -> bytes:
         """The file."""
@@ -93,6 +103,9 @@ class ArrayImages:
         if grey and image.shape[2] == 3:
             return np.rint(image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None].astype(np.uint8)
         return image if grey or image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+
+    def squares(self, indices: np.ndarray, side: int, channels: int) -> np.ndarray | None:
+        return self.pixels[indices] if self.pixels.shape[1:] == (side, side, channels) else None
 
     def encoded(self, index: int) -> None:
         """None: there is no file."""

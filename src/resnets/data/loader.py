@@ -15,7 +15,7 @@ import numpy as np
 from resnets import machine
 from resnets.data.augmentation import Augmentation, lighting, numbers, random_box
 from resnets.data.augmenting import SHARES, Resize, augmented
-from resnets.data.dataset import ArrayImages, Images
+from resnets.data.dataset import Images
 from resnets.data.decode import UnreadableImage
 from resnets.data.learned import Learned
 from resnets.data.order import Sequence, part_of, sequence
@@ -90,8 +90,7 @@ class Loader:
         self.learned: Learned | None = None  # what epochs go by, where they leave out what is learned
         self.failures: dict[str, str] = {}  # relative path → why it can't be read
         self.waited = 0.0  # seconds that the one who asked has waited for data
-        self._ready = ready_squares(samples, how, augmentation)
-        keeps = self._ready is None and keeps_squares(len(samples), how, augmentation)
+        keeps = keeps_squares(len(samples), how, augmentation)
         self._kept = np.empty((len(samples), how.size, how.size, how.channels), np.uint8) if keeps else None
         self._in_order = np.broadcast_to(0, 0) if self.shuffled else np.arange(len(samples))
         self._ordered: tuple[int, Sequence] | None = None  # the last epoch and its order
@@ -192,8 +191,6 @@ class Loader:
 
         They have the epoch's pixels, those of `how`, where each epoch decodes another part of the image, else `self.how`'s.
         """
-        if (ready := self._ready) is not None:
-            return lambda: (ready[self.samples.indices[chosen]], np.ones(len(chosen), bool))
         if self._kept is not None:
             return self._kept_squares(self._kept, chosen, pool)
         size = how.size if self.augmentation and not self.augmentation.keeps_the_frame else self.how.size
@@ -210,7 +207,12 @@ class Loader:
         self, kept: np.ndarray, chosen: np.ndarray, pool: Executor
     ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """The same of squares that are kept: those are decoded that haven't been."""
-        new = np.unique(chosen[self._known[chosen] == 0])  # a batch may show one more than once
+        new, size = np.unique(chosen[self._known[chosen] == 0]), self.how.size  # a batch may show one more than once
+        if middle(size, size, self.how) == (0, 0, size, size):  # then an image of that size is its own square
+            ready = self.samples.images.squares(self.samples.indices[new], size, self.how.channels)
+            if ready is not None:
+                kept[new], self._known[new] = ready, 1
+                new = new[:0]
         good = self._decoded([kept[place] for place in new], new, np.zeros((len(new), 0)), pool)
 
         def squares() -> tuple[np.ndarray, np.ndarray]:
@@ -250,15 +252,6 @@ def keeps_squares(count: int, how: Preprocessing, augmentation: Augmentation | N
     """Whether a loader keeps the squares of so many images in memory, since each epoch starts from the same."""
     fits = count * how.size * how.size * how.channels <= CACHE_BYTES
     return fits and (augmentation is None or augmentation.keeps_the_frame)
-
-
-def ready_squares(samples: Samples, how: Preprocessing, augmentation: Augmentation | None) -> np.ndarray | None:
-    """The pixels of images in memory that already are what every epoch starts from, [images, size, size, channels]."""
-    if not isinstance(samples.images, ArrayImages) or not (augmentation is None or augmentation.keeps_the_frame):
-        return None
-    square, pixels = (how.size, how.size), samples.images.pixels
-    whole = middle(*square, how) == (0, 0, *square)
-    return pixels if whole and pixels.shape[1:] == (*square, how.channels) else None
 
 
 def _put(ready: queue.Queue, item: Batch | BaseException | None, stopped: threading.Event) -> None:

@@ -21,6 +21,9 @@ class ShardImages:
     def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
         return decode(self.encoded(index), grey, least)
 
+    def squares(self, indices: np.ndarray, side: int, channels: int) -> None:
+        """None: each is read."""
+
     def encoded(self, index: int) -> bytes:
         """The image's file. Raises WorkFailed where its shard can't be read: that is no single image's fault."""
         return self.places[self.shard[index]].read(int(self.offset[index]), int(self.length[index]))

@@ -52,6 +52,9 @@ class TableImages:
     def read(self, index: int, grey: bool = False, least: int = 0) -> np.ndarray:
         return decode(self.encoded(index), grey, least)
 
+    def squares(self, indices: np.ndarray, side: int, channels: int) -> None:
+        """None: each is read."""
+
     def encoded(self, index: int) -> bytes:
         """The bytes in the row, or of the file that it names."""
         number = int(np.searchsorted(self._starts, index, "right")) - 1
