@@ -197,7 +197,7 @@ def _engine(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--engine", default="auto", choices=["auto", "openvino", "onnxruntime", "torch"],
                       help="default: PyTorch where it sees a GPU, else OpenVINO")  # fmt: skip
     verb.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16", "int8"],
-                      help="default: bf16 where that is native, else float32")  # fmt: skip
+                      help="default: bf16 where that is faster, else float32")  # fmt: skip
     verb.add_argument("--exact", action="store_true", help="decode large JPEGs in full, not at a reduced scale")
 
 

@@ -38,12 +38,16 @@ def processor() -> tuple[str, frozenset[str]]:
 
 
 def fast_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 natively: AMX or AVX-512-BF16. Elsewhere bf16 is slower than float32."""
-    return bool(processor()[1] & {"amx_bf16", "avx512_bf16"})
+    """Whether bf16 is faster than float32 on this processor: where it has AMX, or is an AMD with AVX-512-BF16.
+
+    Elsewhere it is slower; on an Intel with AVX-512-BF16 and no AMX too (benchmarks/precision.py).
+    """
+    name, sets = processor()
+    return "amx_bf16" in sets or ("avx512_bf16" in sets and "Intel" not in name)
 
 
 def precision(wanted: str = "auto") -> str:
-    """The precision of arithmetic on this processor: "auto" is bf16 where that is native, else float32."""
+    """The precision of arithmetic on this processor: "auto" is bf16 where that is faster, else float32."""
     if wanted != "auto":
         return wanted
     return "bf16" if fast_bf16() else "float32"
@@ -67,7 +71,7 @@ def has_compiler() -> bool:
 
 
 def training_precision(wanted: str = "auto") -> str:
-    """The precision of training: "auto" is bf16 where the GPU, or without one the processor, multiplies it natively."""
+    """The precision of training: "auto" is bf16 where the GPU multiplies it natively, or without one the processor fast."""
     if wanted == "auto" and has_gpu():
         import torch
 

@@ -33,7 +33,7 @@ class Engine(Protocol):
 
 def settle(name: str = "auto", precision: str = "auto") -> tuple[str, str]:
     """The engine and the precision by rule, both said once. "auto" is OpenVINO on processors, PyTorch where it is installed
-    and sees a CUDA device; precision "auto" is bf16 where the processor multiplies it natively, else float32; never int8.
+    and sees a CUDA device; precision "auto" is bf16 where the processor multiplies it faster, else float32; never int8.
 
     Raises ValueError for another name or a pair that isn't offered, and MissingExtra where the engine isn't installed.
     """
