@@ -3,7 +3,8 @@
     python benchmarks/precision.py [--quick] [--out FILE]
 
 Training is a bare step (forward, loss, backward, SGD) of PyTorch on a ready batch of 128, predicting is OpenVINO on ready
-crops, each on every core. The ratios are medians of the rounds' own; `precision="auto"` (`machine.fast_bf16`) is held to them.
+crops, each on every core. The ratios are medians of the rounds' own; `machine.fast_bf16`, by which `precision="auto"` goes,
+is held to them.
 """
 
 import statistics

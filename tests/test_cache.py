@@ -120,6 +120,16 @@ def test_no_more_is_kept_than_there_is_room_for(files, place):
     assert sum(path.stat().st_size for path in place.glob("*/*.pixels")) <= most
 
 
+def test_processes_that_begin_together_share_the_room(files):
+    whole, quarter = CachedImages(files), CachedImages(files, sharing=4)
+    for images in (whole, quarter):
+        images.read(0)
+    most = [store.most for images in (whole, quarter) for store in images._stores.values()]
+    assert most[1] == pytest.approx(most[0] / 4, rel=0.01)
+    whole.close()
+    quarter.close()
+
+
 def test_two_that_train_at_once_write_files_of_their_own(files, place):
     one, two = CachedImages(files), CachedImages(files)
     for index in range(0, COUNT - 1, 2):

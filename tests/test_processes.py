@@ -15,7 +15,9 @@ import pytest
 import steps
 from halves import small
 
+from resnets.errors import WorkFailed
 from resnets.model import load
+from resnets.training import session
 from resnets.training.folder import checkpoint
 from resnets.training.processes.world import World
 
@@ -112,6 +114,32 @@ def test_a_command_that_torchrun_starts_again_goes_on_in_the_folder_it_marked_la
     assert run.name == "digits-resnet8-2"
     assert halves.same_bytes(run, finished)
     assert json.loads((run / "log.jsonl").read_text().splitlines()[0])["event"] == "resumed"
+
+
+def test_and_leaves_what_had_come_to_its_end_before_it_was_started_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"TORCHELASTIC_RUN_ID": "job", "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    run = halves.whole(None)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert halves.whole(None) == run
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert halves.whole(None).name == "digits-resnet8-2"
+
+
+def test_a_single_process_joins_no_job_of_a_scheduler(monkeypatch):
+    for name, value in {"SLURM_NTASKS": "8", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "3"}.items():
+        monkeypatch.setenv(name, value)
+    world = World()
+    assert (world.size, world.rank) == (1, 0)
+
+
+def test_processes_that_went_back_to_different_steps_do_not_go_on(monkeypatch):
+    world = World()
+    session.same_step(world, Path("run"), {"step": 9})
+    monkeypatch.setattr(world, "gathered", lambda step: [step, 6])
+    with pytest.raises(WorkFailed, match="processes found different checkpoints in run, of steps 6 and 9"):
+        session.same_step(world, Path("run"), {"step": 9})
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ from resnets.networks import network
 from resnets.training import session, train_run
 from resnets.training.folder import checkpoint
 from resnets.training.folder.keeping import Keeper
+from resnets.training.folder.run import Run
+from resnets.training.interruptions import interruptions
 from resnets.training.optimizers.average import Average
 from resnets.training.options import Options
 from resnets.training.plan import plan
@@ -151,6 +153,8 @@ def test_the_newest_whole_checkpoint_is_taken_and_said(half, damage, caplog):
     if damage:
         assert f"{newest} is damaged" in caplog.text
         assert f"going on from the one before, {before.name}" in caplog.text
+    checkpoint.remove_later(half, progress["step"])  # what is damaged is none of the last two
+    assert checkpoint.there(half) == [before]
     with safe_open(before, framework="pt") as file:
         assert torch.equal(net.state_dict()["fc.weight"], file.get_tensor("network.fc.weight"))
 
@@ -280,3 +284,37 @@ def test_when_a_checkpoint_is_due(given, steps, seconds):
 def test_when_it_is_not(given):
     with pytest.raises(ValueError, match="save_every"):
         recipe("quick", {"save_every": given})
+
+
+def test_sigterm_is_noted_however_often_it_comes_and_ctrl_c_once():
+    with interruptions() as asked:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.asked(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked.asked(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_length_of_a_run_can_be_said_otherwise_when_it_goes_on(tmp_path):
+    out = begun(tmp_path / "run", epochs=2)
+    with pytest.raises(ValueError, match=r"recipe epochs was 2\.0 and is now None; recipe steps was None and is now 4"):
+        train_run(resume=out, steps=4)
+    train_run(resume=out, steps=4, allow_change=True)
+    assert (load(out).recipe["epochs"], load(out).recipe["steps"]) == (None, 4)
+
+
+def test_what_a_kill_leaves_of_the_first_file_is_no_run(tmp_path):
+    (tmp_path / ".run.json.abc.part").write_text("{")
+    run = Run.create(Options("digits", out=str(tmp_path)), "digits", "resnet20", {})
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+    with pytest.raises(ValueError, match=r"isn't empty; name another --out, or go on with it by --resume"):
+        Run.create(Options("digits", out=str(tmp_path)), "digits", "resnet20", {})
+
+
+def test_a_folder_of_other_things_is_neither_swept_nor_called_a_run(tmp_path):
+    (tmp_path / ".film.part").write_text("half of it")
+    with pytest.raises(ValueError, match=r"isn't empty; name another --out$"):
+        Run.create(Options("digits", out=str(tmp_path)), "digits", "resnet20", {})
+    assert (tmp_path / ".film.part").exists()

@@ -83,6 +83,15 @@ def test_a_teacher_of_another_size_sees_them_resized(path):
     assert np.corrcoef(found.flatten(), answers(HOW).flatten())[0, 1] > 0.9
 
 
+def test_a_teacher_of_the_same_preprocessing_sees_its_own_size_while_training_is_at_another(path):
+    teacher = Teacher(path, ("cat", "dog", "owl"), HOW, CPU)
+    small, sizes = torch.nn.functional.interpolate(as_read(HOW), scale_factor=0.75), []
+    teacher.network.register_forward_hook(lambda net, given, out: sizes.append(tuple(given[0].shape[2:])))
+    teacher.logits(small, np.arange(60))
+    teacher.logits(as_read(HOW), np.arange(60))
+    assert sizes == [(32, 32), (32, 32)]
+
+
 def test_what_cannot_teach_is_refused(path):
     with pytest.raises(ValueError, match=r"the teacher .* doesn't know the class 'bee'; it can teach only what it knows"):
         Teacher(path, ("bee", "cat"), HOW, CPU)

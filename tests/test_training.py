@@ -278,6 +278,10 @@ def test_data_that_cannot_train(folder, tmp_path, spoil, kind, said):
         ({"input": 4}, "--input is from 8"),
         ({"init": "nowhere.pth"}, "there is no file nowhere.pth"),
         ({"model": "resnet18", "input": 16, "init": "none"}, "from 32×32 pixels up"),
+        (
+            {"model": "resnet18", "input": 40, "init": "none", "train_input": [0.5, 1]},
+            "have 20 pixels, .* takes them from 32 up",
+        ),
     ],
 )
 def test_requests_that_cannot_be(options, said, tmp_path):

@@ -5,7 +5,10 @@ import functools
 import os
 import platform
 import shutil
+import sysconfig
 from pathlib import Path
+
+TRITON = (7, 0)  # the compute capability from which it compiles
 
 
 def cores() -> int:
@@ -27,14 +30,19 @@ def memory() -> int:
 
 @functools.cache
 def processor() -> tuple[str, frozenset[str]]:
-    """The processor's name and its instruction sets, as Linux calls them ("avx512_bf16"); no sets elsewhere."""
+    """The processor's name and its instruction sets, as Linux calls them ("avx512_bf16"); no sets elsewhere.
+
+    Family and model go with the name, where Linux says them: virtual machines call a whole line "AMD EPYC".
+    """
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor() or platform.machine(), frozenset()
     lines = [line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line]
     found = {key.strip(): value.strip() for key, value in lines}
-    return found.get("model name", platform.machine()), frozenset(found.get("flags", "").split())
+    name, which = found.get("model name", platform.machine()), (found.get("cpu family"), found.get("model"))
+    name += f" (family {which[0]}, model {which[1]})" if all(which) else ""
+    return name, frozenset(found.get("flags", "").split())
 
 
 def fast_bf16() -> bool:
@@ -65,17 +73,29 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def has_compiler() -> bool:
-    """Whether there is a C compiler, which torch.compile needs on a GPU too."""
-    return any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
+def compiling_lacks() -> str:
+    """What torch.compile would need on this machine's GPU and doesn't find; "" where nothing is lacking."""
+    if not any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang")):
+        return "a C compiler (gcc or clang)"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers (Debian's python3-dev)"
+    import torch
+
+    return "" if torch.cuda.get_device_capability() >= TRITON else "a GPU of compute capability 7.0 or more"
+
+
+@functools.cache
+def gpu_has_bf16() -> bool:
+    """Whether PyTorch's GPU multiplies bfloat16 natively."""
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def training_precision(wanted: str = "auto") -> str:
     """The precision of training: "auto" is bf16 where the GPU multiplies it natively, or without one the processor fast."""
     if wanted == "auto" and has_gpu():
-        import torch
-
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        return "bf16" if gpu_has_bf16() else "float32"
     return precision(wanted)
 
 

@@ -36,10 +36,13 @@ ALL = 0.5  # of the disk's free space, with the cache counted as free: the most 
 class CachedImages(OverImages):
     """Images that are decoded once: `read` gives what the images below it give."""
 
-    def __init__(self, images: Images, most: int | None = None) -> None:
-        """`most` bytes are kept of each size; by rule a quarter of the memory, and of the free disk where that is less."""
+    def __init__(self, images: Images, most: int | None = None, sharing: int = 1) -> None:
+        """`most` bytes are kept of each size; by rule a quarter of the memory, and of the free disk where that is less.
+
+        Of what the rule gives each of `sharing` processes takes its share: they begin together, and can't see each other's.
+        """
         super().__init__(images)
-        self.most = most
+        self.most, self.sharing = most, sharing
         self.identity = identity(images)
         self._stores: dict[tuple[bool, int], Store] = {}
         self._lock = threading.Lock()
@@ -59,7 +62,7 @@ class CachedImages(OverImages):
         with self._lock:
             if (grey, least) not in self._stores:
                 folder = cache_folder() / "decoded" / f"{self.identity}-{'grey' if grey else 'rgb'}-{least}"
-                store = self._stores[grey, least] = Store(folder, len(self.images.keys), self.most)
+                store = self._stores[grey, least] = Store(folder, len(self.images.keys), self.most, self.sharing)
                 if store.own is not None:
                     log.info("decoded images are kept in %s, up to %.1f GB", folder, store.most / 1e9)
             return self._stores[grey, least]
@@ -75,7 +78,7 @@ def close(stores: "dict[tuple[bool, int], Store]") -> None:
 class Store:
     """One folder of decoded images: what was there when it was opened, and what this process adds."""
 
-    def __init__(self, folder: Path, count: int, most: int | None = None) -> None:
+    def __init__(self, folder: Path, count: int, most: int | None = None, sharing: int = 1) -> None:
         """Of `count` images. Where nothing can be written it says so once, and gives what is there."""
         self.count, self.used = count, 0
         self.parts: list[Part] = []
@@ -84,7 +87,7 @@ class Store:
         try:
             make_room(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            self.most = most if most is not None else by_rule(folder)
+            self.most = most if most is not None else by_rule(folder) // sharing
             for number in range(PARTS):
                 part = Part.opened(folder, number, count, self.own is None, self.most)
                 if part is not None:

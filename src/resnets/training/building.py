@@ -106,7 +106,7 @@ def loaders(made: Plan, options: Options, world: World) -> tuple[Loader, Loader]
     what = recipe.augmentation(how.size, made.data.mirrors)
     training, measuring = made.samples(made.division.train), made.samples(made.division.val)
     if recipe.cache == "auto":
-        training, measuring = kept(training, how, what), kept(measuring, how, None)
+        training, measuring = kept(training, how, what, world.here), kept(measuring, how, None, world.here)
     loader = Loader(
         training, how, recipe.batch_size, augmentation=what, seed=options.seed, workers=workers, part=part,
         size_of=sizes(recipe, how.size, len(training) // recipe.batch_size),
@@ -117,10 +117,10 @@ def loaders(made: Plan, options: Options, world: World) -> tuple[Loader, Loader]
     return loader, Loader(measuring, how, at_once, workers=workers, part=part)
 
 
-def kept(samples: Samples, how: Preprocessing, what: Augmentation | None) -> Samples:
-    """The samples, decoded once and kept on disk, where each epoch would decode them anew."""
+def kept(samples: Samples, how: Preprocessing, what: Augmentation | None, sharing: int) -> Samples:
+    """The samples, decoded once and kept on disk by each of `sharing` processes, where each epoch would decode them anew."""
     decodes = not isinstance(samples.images, ArrayImages) and not keeps_squares(len(samples), how, what)
-    return replace(samples, images=CachedImages(samples.images)) if decodes and len(samples) else samples
+    return replace(samples, images=CachedImages(samples.images, sharing=sharing)) if decodes and len(samples) else samples
 
 
 def shuffled(measuring: Loader, seed: int) -> Loader:
@@ -133,12 +133,12 @@ def shuffled(measuring: Loader, seed: int) -> Loader:
 
 def sizes(recipe: Recipe, size: int, steps_per_epoch: int) -> Callable[[int], int] | None:
     """Pixels of the images of each epoch, where training doesn't see the input's own: `train_input` in equal parts."""
-    shares = recipe.train_input
-    if shares == (1.0,):
+    if recipe.train_input == (1.0,):
         return None
+    found = recipe.train_sizes(size)
     epochs = max(1, -(-recipe.total_steps(steps_per_epoch) // max(steps_per_epoch, 1)))
 
     def pixels(epoch: int) -> int:
-        return max(8, round(size * shares[min(epoch * len(shares) // epochs, len(shares) - 1)]))
+        return found[min(epoch * len(found) // epochs, len(found) - 1)]
 
     return pixels

@@ -31,7 +31,10 @@ def stop(terminate: bool, step: int, steps: int) -> None:
 
 @contextmanager
 def interruptions() -> Iterator[Interruptions]:
-    """Within the block the first Ctrl-C or SIGTERM is noted, and the second does what it ever does."""
+    """Within the block Ctrl-C and SIGTERM are noted; a second Ctrl-C does what it ever does.
+
+    A second SIGTERM doesn't: a scheduler sends it to a process and to the one that started it, which passes it on.
+    """
     asked = Interruptions()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -40,7 +43,8 @@ def interruptions() -> Iterator[Interruptions]:
 
     def note(number: int, frame: Any) -> None:
         asked.number = number
-        signal.signal(number, before[signal.Signals(number)])
+        if number == signal.SIGINT:
+            signal.signal(number, before[signal.SIGINT])
 
     for number in before:
         signal.signal(number, note)

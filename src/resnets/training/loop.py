@@ -31,7 +31,7 @@ from resnets.training.processes import norms
 from resnets.training.processes.world import World
 from resnets.training.recipe import Recipe
 
-AGREE_EVERY = 20  # steps of a GPU from one look at its sums to the next, which waits for it, and for the others' signals
+AGREE_EVERY = 20  # steps of a GPU from one look at its sums to the next, which waits for it; of several, at signals too
 GAP_BATCHES = 20  # on which training and evaluation mode are compared
 SHOWN = 32  # images of the first batch that are kept for the report
 RECOMPUTED = 100  # batches over which the statistics of norms are computed anew
@@ -61,8 +61,8 @@ class Trainer:
         self.agree_every = AGREE_EVERY if world.device.type == "cuda" else 1
 
     def fit(self, progress: Progress, due: Callable[[], bool] = lambda: False) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Train from `progress` to the end, and say what happens: ("step", …), ("save", {}) where `due` said so, and
-        after each epoch ("epoch", …).
+        """Train from `progress` to the end, and say what happens: ("step", …), ("save", {}) where `due` said so or the run
+        is to stop, and after each epoch ("epoch", …).
 
         Raises WorkFailed where the loss is no number, Stopped on Ctrl-C and Terminated on SIGTERM, all between two steps.
         """
@@ -77,14 +77,14 @@ class Trainer:
                 for number, batch in enumerate(self.loader.batches(epoch, start), start):
                     if self.over(progress):
                         break
-                    if number == start or progress.step % self.agree_every == 0:
+                    if number == start or self.world.size == 1 or progress.step % self.agree_every == 0:
                         agreed = self.agreement.reached(asked, due(), pace.seconds)
                         if agreed.stop or agreed.terminate or agreed.save:
                             self.settle(progress, agreed.seconds)
-                        if agreed.stop or agreed.terminate:
-                            stop(agreed.terminate, progress.step, self.steps)
-                        if agreed.save:
                             yield "save", {}
+                        if agreed.stop or agreed.terminate:
+                            self.world.wait()  # a process that leaves before all is saved would have the others ended
+                            stop(agreed.terminate, progress.step, self.steps)
                     clock = self.clock(progress.step, agreed.seconds)
                     rate = learning_rate(self.recipe, clock, self.steps)
                     self.freezer.apply(clock / self.steps)

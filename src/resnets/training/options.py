@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 
 from resnets.training.shipped import check_fields
 
+LENGTHS = {"epochs", "steps"}  # of which a recipe has one
+
 
 @dataclass(frozen=True)
 class Options:
@@ -57,7 +59,10 @@ class Options:
             return self
         changed = Options.parse(self.data, given)
         own = {name: getattr(changed, name) for name in given if name in {item.name for item in fields(self)}}
-        return replace(self, **{**own, "settings": {**self.settings, **changed.settings}})
+        before = dict(self.settings)
+        if changed.settings.keys() & LENGTHS:  # the new length takes the place of the old, whichever way it was said
+            before = {name: value for name, value in before.items() if name not in LENGTHS}
+        return replace(self, **{**own, "settings": {**before, **changed.settings}})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with paths made absolute so that a run resumes from anywhere."""

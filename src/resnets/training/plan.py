@@ -92,6 +92,11 @@ def plan(options: Options) -> Plan:
     chosen = settled(options, start is not None, len(division.train))
     how = _preprocessing(options, net, start, look)
     net.check_input(how.channels, how.size, how.size)
+    if (smallest := min(chosen.train_sizes(how.size))) < net.smallest_input:
+        raise ValueError(
+            f"by train_input images have {smallest} pixels, and this network takes them from {net.smallest_input} up; "
+            "--set train_input=[1] trains at the input's own size"
+        )
     if len(division.train) < 2:
         raise ValueError(f"{data.name} has {len(division.train)} image to train on; at least 2 are needed")
     if not division.val_name:

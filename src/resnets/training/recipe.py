@@ -139,6 +139,10 @@ class Recipe:
         if not all(0 <= value <= 1 for value in self.colour_jitter) or self.colour_jitter[3] > 0.5:
             raise ValueError(f"colour_jitter is four numbers from 0 to 1, the last to 0.5, not {self.colour_jitter}")
 
+    def train_sizes(self, size: int) -> tuple[int, ...]:
+        """Pixels of the images while training, each for an equal part of the run, of an input of `size` pixels."""
+        return tuple(max(8, round(size * share)) for share in self.train_input)
+
     @property
     def saving(self) -> tuple[float, float]:
         """Steps and seconds from one checkpoint to the next; infinity for the one that isn't said."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from resnets import machine
 from resnets.data.health import brief, in_words
-from resnets.errors import Terminated
+from resnets.errors import Terminated, WorkFailed
 from resnets.files import write_bytes
 from resnets.model import load
 from resnets.training.building import trainer as built
@@ -159,6 +159,17 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
+def same_step(world: World, folder: Path, saved: Mapping[str, Any] | None) -> None:
+    """Wait until all processes have read their checkpoint; raise WorkFailed where these are of different steps."""
+    steps = sorted(set(world.gathered(saved["step"] if saved else 0)))
+    if len(steps) > 1:
+        found = " and ".join(str(step) for step in steps)
+        raise WorkFailed(
+            f"processes found different checkpoints in {folder}, of steps {found}: does every machine see the same files, "
+            "whole? Start the command again once it does"
+        )
+
+
 def train(run: Run, made: Plan, world: World) -> Path:
     """Train as planned; the run folder. On Ctrl-C the run is saved and Stopped says how to go on."""
     machine.keep_freed_memory()
@@ -168,7 +179,11 @@ def train(run: Run, made: Plan, world: World) -> Path:
     world.wait()
     trainer = built(made, run.options, world, run.folder)
     progress, parts = Progress(), trainer.parts
-    if saved := checkpoint.restore(run.folder, parts.network, parts.optimizer, parts.average, parts.learned):
+    saved = checkpoint.restore(run.folder, parts.network, parts.optimizer, parts.average, parts.learned)
+    same_step(world, run.folder, saved)
+    if saved:
+        if world.first:
+            checkpoint.remove_later(run.folder, saved["step"])
         progress = Progress(**saved).by(trainer.steps_per_epoch)
         log.info("going on after step %d of %d", progress.step, trainer.steps)
     progress.steps_per_epoch = trainer.steps_per_epoch
@@ -190,8 +205,7 @@ def train(run: Run, made: Plan, world: World) -> Path:
                     keeper.save()
                 else:
                     line.epoch(row, keeper.epoch(row))
-    except (Stopped, Terminated) as stopped:
-        keeper.save()
+    except (Stopped, Terminated) as stopped:  # and saved
         keeper.note("stopped", str(stopped))
         raise type(stopped)(f"{stopped}; resnets train --resume {run.folder} goes on") from None
     finally:

@@ -58,9 +58,10 @@ def _by_rule(chosen: Recipe, pretrained: bool, images: int) -> Recipe:
     precision = machine.training_precision(chosen.precision)
     compiles = chosen.compile
     if compiles == "auto":
-        compiles = "on" if gpu and machine.has_compiler() else "off"
-        if gpu and compiles == "off":
-            log.warning("torch.compile is left out: it needs a C compiler, and there is none; gcc or clang will do")
+        lacking = machine.compiling_lacks() if gpu else ""
+        compiles = "on" if gpu and not lacking else "off"
+        if lacking:
+            log.warning("torch.compile is left out: it needs %s", lacking)
     freeze, plain = chosen.freeze, Recipe(steps=1)
     anew = [name for name in ANEW if getattr(chosen, name) != getattr(plain, name)]
     if freeze == "auto":

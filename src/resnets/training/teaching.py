@@ -36,8 +36,8 @@ class Teacher:
         self.how = model.preprocessing
         self.columns = torch.tensor([model.classes.index(name) for name in classes], device=device)
         self.network = model.network().to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.same = (self.how.mean, self.how.deviation, self.how.scale, self.how.colour, self.how.size) == (
-            how.mean, how.deviation, how.scale, how.colour, how.size)  # fmt: skip
+        self.same = (self.how.mean, self.how.deviation, self.how.scale, self.how.colour) == (
+            how.mean, how.deviation, how.scale, how.colour)  # fmt: skip
         self.student = how
         self.numbers, self.student_numbers = numbers(self.how, device), numbers(how, device)
         self.table: Tensor | None = None
@@ -51,7 +51,8 @@ class Teacher:
     @torch.no_grad()
     def ask(self, images: Tensor) -> Tensor:
         """The teacher's logits, in the student's order of classes."""
-        return self.network(images if self.same else self._as_read(images)).float()[:, self.columns]
+        as_it_is = self.same and images.shape[-1] == self.how.size
+        return self.network(images if as_it_is else self._as_read(images)).float()[:, self.columns]
 
     def remember(self, loader: Loader, normalised: Normalised) -> None:
         """Ask about every image once: for images that look the same in every epoch."""

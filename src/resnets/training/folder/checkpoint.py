@@ -63,6 +63,13 @@ def keep_only(folder: Path, step: int) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_later(folder: Path, step: int) -> None:
+    """Delete the checkpoints after a step that was gone back to: they are damaged, and would count among the last two."""
+    for path in there(folder):
+        if path.name > NAME.format(step):
+            path.unlink(missing_ok=True)
+
+
 def restore(
     folder: Path,
     network: nn.Module,

@@ -57,8 +57,11 @@ class Run:
         """
         if options.out is not None:
             folder = Path(options.out)
+            if folder.is_dir() and all(path.match(f".{SETTINGS}.*") for path in folder.iterdir()):
+                sweep(folder)  # a kill while the first file was written left a part of it
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise ValueError(f"{folder} isn't empty; name another --out, or go on with it by --resume {folder}")
+                going_on = f", or go on with it by --resume {folder}" if (folder / SETTINGS).exists() else ""
+                raise ValueError(f"{folder} isn't empty; name another --out{going_on}")
             folder.mkdir(parents=True, exist_ok=True)
         else:
             folder = _next_free(Path("runs") / f"{data_name}-{model_name}")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resnets import machine
 from resnets.training.optimizers.grouped import Grouped
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: the steepest at 0 that stays near 1
@@ -57,7 +58,7 @@ def whitened(updates: list[Tensor]) -> list[Tensor]:
     for shape, places in shapes.items():
         matrices = torch.stack([updates[place].flatten(1) for place in places])
         scale = math.sqrt(max(1.0, matrices.shape[1] / matrices.shape[2]))
-        dtype = torch.bfloat16 if matrices.is_cuda else torch.float32
+        dtype = torch.bfloat16 if matrices.is_cuda and machine.gpu_has_bf16() else torch.float32
         for place, matrix in zip(places, orthogonal(matrices, dtype) * scale, strict=True):
             found[place] = matrix.view(shape).to(updates[place].dtype)
     return found

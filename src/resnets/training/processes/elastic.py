@@ -27,13 +27,17 @@ def identity() -> str | None:
 
 
 def folder(options: Options) -> Path | None:
-    """The folder that this command trained in before it was started again; None where there is none, or it is finished.
+    """The folder that this command trained in before it was started again; None where there is none.
 
-    Identity and options say that it is the same command: how often it was started, each process counts by itself.
+    Identity and options say that it is the same command: how often it was started, each process counts by itself. A finished
+    one counts only where torchrun has started it again, since a rendezvous may serve the same command twice.
     """
     if identity() is None:
         return None
-    return next((place for place in candidates(options) if _trains_in(place, options)), None)
+    runs = [run for place in candidates(options) if (run := _of_command(place, options))]
+    going = [run.folder for run in runs if not run.finished]
+    ended = [run.folder for run in runs if run.finished and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0]
+    return next(iter(going + ended), None)
 
 
 def candidates(options: Options) -> list[Path]:
@@ -44,13 +48,14 @@ def candidates(options: Options) -> list[Path]:
     return [path.parent for path in found]
 
 
-def _trains_in(place: Path, options: Options) -> bool:
+def _of_command(place: Path, options: Options) -> Run | None:
+    """The run in a folder, where it is this command's."""
     try:
         run = Run.open(place)
     except ValueError:
-        return False
+        return None
     same = run.document["options"] == json.loads(json.dumps(options.to_json()))
-    return same and run.document.get("torchrun") == identity() and not run.finished
+    return run if same and run.document.get("torchrun") == identity() else None
 
 
 def is_first() -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore
@@ -50,6 +51,7 @@ class World:
             devices=here if size > 1 else 1,
             num_nodes=max(1, size // here) if size > 1 else 1,
             strategy=DDPStrategy(**OWN_BUFFERS) if size > 1 else "auto",
+            plugins=None if size > 1 else LightningEnvironment(),  # else it would join the tasks of a Slurm or MPI job
         )
         self.fabric.launch()
         self.here = here if size > 1 else 1  # processes on this machine
