@@ -131,8 +131,8 @@ def test_settings_are_recorded_beside_and_in_the_parquet_file(model, photos, tmp
     beside = json.loads((tmp_path / "labels.parquet.json").read_text())
     assert beside.pop("finished") == {"predicted": IMAGES - len(BROKEN), "failed": len(BROKEN)}
     assert json.loads(pq.read_schema(out).metadata[b"resnets"]) == beside
-    expected = {"format": 1, "model": model.sha256, "engine": "openvino", "exact": True, "top": 2, "above": 0.1,
-                "features": False, "part": None, "images": IMAGES, "preprocessing": HOW.to_json()}  # fmt: skip
+    expected = {"format": 1, "model": model.sha256, "engine": "openvino", "exact": True, "mirror": False, "top": 2,
+                "above": 0.1, "features": False, "part": None, "images": IMAGES, "preprocessing": HOW.to_json()}  # fmt: skip
     assert beside == beside | expected
     assert beside.keys() == expected.keys() | {"resnets", "network", "precision", "batch", "lanes", "chunk", "inputs"}
     assert pq.read_metadata(out).num_row_groups == -(-IMAGES // beside["chunk"])
@@ -333,6 +333,7 @@ OTHERS = {
     "batch": ({"batch": 3}, "batch was 8 and is now 3"),
     "lanes": ({"lanes": 7}, "and is now 7"),
     "exact": ({"exact": True}, "exact was false and is now true"),
+    "mirror": ({"mirror": True}, "mirror was false and is now true"),
 }
 
 

@@ -243,7 +243,9 @@ def test_a_run_that_failed_goes_on(ray, model, photos, tmp_path, caplog):
     assert len(names(tmp_path / "labels")) == 1 + PARTS
 
 
-@pytest.mark.parametrize("other", [{"top": 3}, {"above": 0.5}, {"features": True}, {"exact": True}, {"paths": ["0.png"]}])
+@pytest.mark.parametrize(
+    "other", [{"top": 3}, {"above": 0.5}, {"features": True}, {"exact": True}, {"mirror": True}, {"paths": ["0.png"]}]
+)
 def test_a_run_that_was_begun_otherwise_is_refused(ray, model, photos, tmp_path, other):
     ray.stops_at = 24
     with pytest.raises(WorkFailed):
@@ -363,7 +365,7 @@ def test_the_driver_imports_neither_ray_nor_torch():
 
 def job(folder, **how):
     return Job(**{"folder": str(folder), "here": "/", "wanted": Wanted(2), "engine": "openvino", "precision": "float32",
-                  "exact": False, "cpus": 1, **how})  # fmt: skip
+                  "exact": False, "mirror": False, "cpus": 1, **how})  # fmt: skip
 
 
 @pytest.mark.parametrize(("how", "said"), [

@@ -153,6 +153,19 @@ def test_the_client_runs_the_file_alone(format, input, tmp_path):
             assert np.allclose(row["scores"], mine.scores, atol=0.01)
 
 
+@pytest.mark.parametrize("input", ["image", "crops", "tensor"])
+def test_an_export_mirrors_what_it_reads(input, tmp_path):
+    out = export(tiny(), tmp_path / "out", format="onnx", input=input)
+    squares = [image[:40, :40] for image in pictures()[::4]]
+
+    def scores(images, **how):
+        return np.array([[dict(found.top(3))[name] for name in CLASSES] for found in resnets.predict(out, images, **how)])
+
+    there, back = scores(squares), scores([np.ascontiguousarray(image[:, ::-1]) for image in squares])
+    assert np.abs(there - back).max() > 0.01
+    np.testing.assert_allclose(scores(squares, mirror=True), (there + back) / 2, rtol=1e-3, atol=1e-4)
+
+
 def test_an_image_file_takes_any_size_and_a_crops_file_any_number(tmp_path):
     whole = export(tiny(), tmp_path / "whole", format="openvino")
     compiled = ov.Core().compile_model(whole / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -23,6 +23,15 @@ def test_top_k_is_scikit_learns(k):
     assert metrics.top_k(logits, labels, k) == pytest.approx(expected, abs=1e-12)
 
 
+def test_averaged_logits_have_the_mean_of_the_probabilities():
+    one, other = scores(seed=1)[0], 40 * scores(seed=2)[0]
+    found = metrics.averaged(one, other)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    expected = (metrics.softmax(one) + metrics.softmax(other)) / 2
+    np.testing.assert_allclose(metrics.softmax(found), expected, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("classes", [1, 2, 4, 5])
 def test_every_label_is_among_the_first_five_of_at_most_five(classes):
     logits, labels = scores(classes=classes)

@@ -120,6 +120,22 @@ def test_the_batch_size_changes_no_score(model, photos, engine, batch):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_mirrored_answers_are_the_means_of_both(model, photos, engine):
+    crops = [crop(image, model.preprocessing) for image in photos]
+    ready = replace(model, preprocessing=replace(model.preprocessing, crop=1.0))
+    mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in crops]
+    there, back = (scores(ready, images, engine=engine) for images in (crops, mirrored))
+    assert np.abs(there - back).max() > 0.01
+    found = scores(ready, crops, engine=engine, mirror=True)
+    np.testing.assert_allclose(found, (there + back) / 2, rtol=1e-4, atol=1e-6)
+    one, other, both = (
+        next(predict(ready, [image], engine=engine, precision="float32", features=True, mirror=mirror)).features
+        for image, mirror in ((crops[0], False), (mirrored[0], False), (crops[0], True))
+    )
+    np.testing.assert_allclose(both, (np.array(one) + np.array(other)) / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_features_are_the_pooled_vector(model, photos, engine):
     found = [output.features for output in Predictor(model, engine=engine, precision="float32")(list(photos[:3]))]
     crops = np.stack([crop(image, HOW) for image in photos[:3]])

@@ -12,7 +12,7 @@ Verb = Callable[[argparse.Namespace], int | None]
 ECOSYSTEMS = sorted(file.stem for file in (Path(resnets.__file__).parent / "weights" / "ecosystems").glob("[!_]*.py"))
 TRAIN_OPTIONS = ("model", "init", "recipe", "epochs", "batch_size", "input", "fit", "precision", "val", "seed", "exclude",
                  "workers", "out")  # fmt: skip
-ENGINE_OPTIONS = ("engine", "precision", "exact")
+ENGINE_OPTIONS = ("engine", "precision", "exact", "mirror")
 CONVERT_OPTIONS = ("to", "ecosystem", "architecture", "weights", "classes", "preprocessing", "keep_half", "licence")
 BENCH_DATA_OPTIONS = ("recipe", "input", "workers")
 LABELLED = "labelled images: a folder, a manifest, shards, Parquet, IDX files, hf:ORG/NAME, or digits"
@@ -199,6 +199,7 @@ def _engine(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16", "int8"],
                       help="default: bf16 where that is faster, else float32")  # fmt: skip
     verb.add_argument("--exact", action="store_true", help="decode large JPEGs in full, not at a reduced scale")
+    verb.add_argument("--mirror", action="store_true", help="average with the mirror image's answer: twice the arithmetic")
 
 
 BENCHES = {

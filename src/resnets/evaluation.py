@@ -53,8 +53,8 @@ def evaluate(
     """Measure a model on labelled images: {"top1", "top5", "loss", "ece", "images", "split", …}, accuracies as fractions.
 
     `split` is the data's own ("test"), "held-out" or "all"; without it: test, else val, else what this model held out, else
-    all. `how` is `Predictor`'s engine, precision, exact, batch and lanes. Raises ValueError where model and data share no
-    class or there is no such split, and WorkFailed where no image could be read.
+    all. `how` is `Predictor`'s engine, precision, exact, mirror, batch and lanes. Raises ValueError where model and data
+    share no class or there is no such split, and WorkFailed where no image could be read.
     """
     return examine(model, data, split=split, **how).figures
 
@@ -97,6 +97,7 @@ def examine(
         "engine": predictor.engine,
         "precision": predictor.precision,
         "exact": predictor.exact,
+        "mirror": predictor.mirror,
         "note": part.note,
     }
     _say(loaded, dataset, part, figures, unreadable)

@@ -13,6 +13,16 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
+def averaged(logits: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Logits [images, classes], float32, whose probabilities are the means of two answers' probabilities."""
+    return np.logaddexp(_log_softmax(logits), _log_softmax(others)) - np.float32(np.log(2))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
 def top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
     """The share of images whose label is among the k largest logits, of equal ones those of lower index, as `argmax` has it.
 

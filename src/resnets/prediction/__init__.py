@@ -38,8 +38,8 @@ def predict(
     An image is a file's path, its bytes, a PIL image, or uint8 [height, width, channels]; in a list, a path may also be
     a folder, a glob or a manifest. A single folder counts as a list of one. `top` keeps that many classes (all if not
     given), `above` those with at least that score; `features` adds the pooled vector; `how` is `Predictor`'s engine,
-    precision, exact, batch and lanes. Raises ValueError for a model that can't be loaded and for options that can't be; an
-    unreadable file is a `Prediction` with `error`.
+    precision, exact, mirror, batch and lanes. Raises ValueError for a model that can't be loaded and for options that can't
+    be; an unreadable file is a `Prediction` with `error`.
     """
     loaded = model if isinstance(model, Model | Exported) else open_model(model)
     wanted = Wanted(top, above, features)

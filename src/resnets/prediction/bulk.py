@@ -68,10 +68,10 @@ def predict_to(
     """Classify every image that `paths` mean into a table: `.parquet`, `.csv` or `.jsonl`, with a row an image, in order.
 
     `features` adds the pooled vectors. `part` "2/4" is the second of four blocks of the images, and goes to
-    `NAME-2-of-4.parquet`. `how` is `Predictor`'s engine, precision, exact, batch and lanes; what it leaves open is settled
-    when the table is begun, and recorded beside it. A run that was killed goes on when it is given again, and ends with the
-    bytes of one that wasn't; a table that is whole stays as it is. Raises ValueError where the table was begun otherwise or
-    something else lies there, and WorkFailed where another process writes it.
+    `NAME-2-of-4.parquet`. `how` is `Predictor`'s engine, precision, exact, mirror, batch and lanes; what it leaves open is
+    settled when the table is begun, and recorded beside it. A run that was killed goes on when it is given again, and ends
+    with the bytes of one that wasn't; a table that is whole stays as it is. Raises ValueError where the table was begun
+    otherwise or something else lies there, and WorkFailed where another process writes it.
     """
     share = None if part is None else Part.parse(part)
     target = Path(out) if share is None else share.of_path(Path(out))
@@ -185,6 +185,7 @@ def _settled(predictor: Predictor, begun: Mapping[str, Any]) -> dict[str, Any]:
         "engine": predictor.engine,
         "precision": predictor.precision,
         "exact": predictor.exact,
+        "mirror": predictor.mirror,
         "batch": batch,
         "lanes": predictor.usual.lanes,
         "chunk": begun.get("chunk", max(CHUNK // batch, 1) * batch),

@@ -50,6 +50,7 @@ class How:
     engine: str = "auto"
     precision: str = "auto"
     exact: bool = False
+    mirror: bool = False
     cpus: int = 1
     gpus: float | None = None  # None: one where PyTorch is the engine and the cluster has any
 
@@ -76,10 +77,10 @@ def predict_on_cluster(
 
     Images and `out` must lie on storage that every node has under the same path, and every node needs this resnets. `out`
     has no suffix or `.parquet`, and isn't there yet or is empty. `cluster` "auto" is the one of RAY_ADDRESS or one that runs
-    here, else one is started on this machine and ended again; otherwise it is HOST:PORT. `how` is engine, precision and
-    exact, settled on this machine and the same on every node; features; part; and cpus (1) and gpus, what each predictor has
-    of a node. A run that was killed goes on when it is given again. Raises ValueError for what can't be and WorkFailed
-    where the cluster can't be reached or a node can't do its part.
+    here, else one is started on this machine and ended again; otherwise it is HOST:PORT. `how` is engine, precision, exact
+    and mirror, settled on this machine and the same on every node; features; part; and cpus (1) and gpus, what each
+    predictor has of a node. A run that was killed goes on when it is given again. Raises ValueError for what can't be and
+    WorkFailed where the cluster can't be reached or a node can't do its part.
     """
     ray = need("ray", "cluster", "predicting on a cluster")
     need("ray.data", "cluster", "predicting on a cluster")
@@ -88,10 +89,10 @@ def predict_on_cluster(
     share = None if given.part is None else Part.parse(given.part)
     target = _target(out, share)
     loaded = model if isinstance(model, Model | Exported) else open_model(model)
-    asked = {"engine": given.engine, "precision": given.precision, "exact": given.exact}
+    asked = {"engine": given.engine, "precision": given.precision, "exact": given.exact, "mirror": given.mirror}
     predictor = Predictor(loaded, **asked, batch=BATCH, lanes=given.cpus)
     predictor.announce()
-    settled = predictor.engine, predictor.precision, given.exact, given.cpus
+    settled = predictor.engine, predictor.precision, given.exact, given.mirror, given.cpus
     record = Record(target, CLUSTER)
     job = Job(str(record.folder), str(Path.cwd()), wanted, *settled)
     images = expand([paths] if isinstance(paths, str | os.PathLike) else paths)
@@ -129,6 +130,7 @@ def _predict(ray: Any, work: _Work) -> Written:
         "engine": job.engine,
         "precision": job.precision,
         "exact": job.exact,
+        "mirror": job.mirror,
         "batch": BATCH,
         "lanes": job.cpus,
         **asdict(job.wanted),

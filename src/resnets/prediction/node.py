@@ -42,6 +42,7 @@ class Job:
     engine: str
     precision: str
     exact: bool
+    mirror: bool
     cpus: int
     version: str = resnets.__version__
 
@@ -96,7 +97,8 @@ class Node:
             files: dict[str, bytes] = ray.get(self.files)  # pyright: ignore[reportAssignmentType]
             model = _model_of(files, Path(place))
             precision = self.job.precision if isinstance(model, Model) else "auto"
-            how = {"engine": self.job.engine, "exact": self.job.exact, "batch": BATCH, "lanes": self.job.cpus}
+            how = {"engine": self.job.engine, "exact": self.job.exact, "mirror": self.job.mirror}
+            how |= {"batch": BATCH, "lanes": self.job.cpus}
             predictor = Predictor(model, precision=precision, **how)
             if (predictor.engine, predictor.precision) != (self.job.engine, self.job.precision):
                 raise ValueError(f"it runs {predictor.engine}, {predictor.precision}, and this run is {self.job.engine}, "

@@ -20,6 +20,7 @@ from resnets import machine
 from resnets.data.decode import UnreadableImage, decode, from_pillow
 from resnets.data.preprocessing import Preprocessing, crop, normalise
 from resnets.data.shards import read
+from resnets.metrics import averaged
 from resnets.model import Model
 from resnets.prediction.engines import Engine
 from resnets.prediction.exported import Exported, compiled, settled
@@ -50,10 +51,12 @@ class Predictor:
         engine: str = "auto",
         precision: str = "auto",
         exact: bool = False,
+        mirror: bool = False,
         batch: int | None = None,
         lanes: int | None = None,
     ) -> None:
-        """`exact` decodes large JPEGs in full; `batch` images go through the network in a call, `lanes` calls at a time: if
+        """`exact` decodes large JPEGs in full; `mirror` averages an image's probabilities, and features, with those of its
+        mirror image, for twice the arithmetic; `batch` images go through the network in a call, `lanes` calls at a time: if
         not given, as the number of images makes best.
 
         Raises ValueError where the model says no preprocessing, or for an unknown engine or precision.
@@ -64,7 +67,7 @@ class Predictor:
             raise ValueError(f"batch and lanes are at least 1, not {batch} and {lanes}")
         self.model = model
         self.how: Preprocessing = model.preprocessing
-        self.exact = exact
+        self.exact, self.mirror = exact, mirror
         self.usual = Plan(lanes or machine.cores(), batch or BATCH)
         self.fixed = batch is not None or lanes is not None
         self.engine, self.precision, self.reads = settled(model, engine, precision)
@@ -74,7 +77,8 @@ class Predictor:
     def announce(self) -> None:
         """Say once what was settled by rule: engine, precision and decode scale."""
         scale = "in full" if self.exact else "at a reduced scale"
-        log.info("engine %s, %s, large JPEGs decoded %s", self.engine, self.precision, scale)
+        mirror = ", averaged with mirror images" if self.mirror else ""
+        log.info("engine %s, %s, large JPEGs decoded %s%s", self.engine, self.precision, scale, mirror)
 
     def __call__(self, sources: Iterable[Source]) -> Generator[Output]:
         """One `Output` a source, in the order of the sources; at most a few batches are in memory at a time."""
@@ -147,9 +151,18 @@ class Predictor:
         batch = np.stack(good) if good and self.reads != "image" else good[0] if good else None
         network = engine.result()
         compiled = time.perf_counter()
-        rows = iter(zip(*network(batch), strict=True) if batch is not None else ())
+        rows = iter(zip(*self._answers(network, batch), strict=True) if batch is not None else ())
         outputs = [Output(error=item) if isinstance(item, str) else Output(*next(rows)) for item in inputs]
         return outputs, decoded - began, time.perf_counter() - compiled
+
+    def _answers(self, network: Engine, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and features of what the engine reads."""
+        logits, features = network(batch)
+        if not self.mirror:
+            return logits, features
+        across = -1 if self.reads == "tensor" else -2  # [channels, height, width]; [height, width, channels]
+        others, their_features = network(np.ascontiguousarray(np.flip(batch, across)))
+        return averaged(logits, others), (features + their_features) / 2
 
     def _input(self, source: Source) -> np.ndarray | str:
         """What the engine reads of one image, or why it can't be read."""
