@@ -79,7 +79,7 @@ def measured_page():
     logits, labels = generator.normal(size=(50, 3)).astype(np.float32), generator.integers(0, 3, 50)
     figures = {"top1": 0.4, "top5": 1.0, "loss": 1.2, "ece": 0.1, "images": 50, "interval": [0.3, 0.5], "split": "test",
                "classes": {name: {"images": 10, "top1": 0.5} for name in NAMES}, "data": NAMES[0], "engine": "openvino",
-               "precision": "float32", "note": ""}  # fmt: skip
+               "precision": "float32", "mirror": True, "note": ""}  # fmt: skip
     keys = [f"{NAMES[0]}/{index}.jpg" for index in range(50)]
     return evaluation_page(NAMES, figures, softmax(logits), labels, keys)
 
@@ -188,6 +188,7 @@ def test_an_evaluation_page():
     html = measured_page()
     assert checked(html).count("svg") == 2
     assert "40.00%" in html
+    assert "openvino, float32, averaged with mirror images." in html
 
 
 def test_lines_stay_in_the_frame_and_bear_one_point():

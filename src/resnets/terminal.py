@@ -119,7 +119,7 @@ def show_evaluation(figures: dict[str, Any]) -> None:
     """The figures of an evaluation, in a few lines."""
     low, high = figures["interval"]
     out = console()
-    where = f"{figures['images']:,} images, {figures['split']}"
+    where = f"{figures['images']:,} images, {figures['split']}" + ", averaged with mirror images" * figures["mirror"]
     out.print(f"top-1 {figures['top1']:.2%} (95% interval {low:.1%} – {high:.1%}) on {where}")
     out.print(f"top-5 {figures['top5']:.2%}, loss {figures['loss']:.4f}, expected calibration error {figures['ece']:.4f}")
     if figures["note"]:

@@ -41,5 +41,6 @@ def evaluation_page(
     classes = [(name, row["images"], row["top1"]) for name, row in measured["classes"].items()]
     parts.append(section("Classes", table(["class", "images", "top-1"], classes)))
     note = f"; {measured['note']}" if measured["note"] else ""
-    lead = f"Measured on {measured['split']} of {measured['data']}{note}. {measured['engine']}, {measured['precision']}."
+    how = [measured["engine"], measured["precision"], *["averaged with mirror images"] * measured["mirror"]]
+    lead = f"Measured on {measured['split']} of {measured['data']}{note}. {', '.join(how)}."
     return page(f"How good is it? {measured['data']}", lead, *parts)
