@@ -20,7 +20,7 @@ def images():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A ResNet-20 that is often right and not always sure of itself."""
-    return resnets.train("digits", model="resnet20", epochs=3, out=tmp_path_factory.mktemp("runs") / "digits")
+    return resnets.train("digits", model="resnet20", epochs=5, out=tmp_path_factory.mktemp("runs") / "digits")
 
 
 def logits(model, images, **settings):

@@ -164,6 +164,7 @@ def test_a_head_learns_from_the_images_that_the_loader_shows(start):
 )
 def test_the_rule_of_auto(monkeypatch, pretrained, images, gpu, changes, expected):
     monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(machine, "compiling_lacks", lambda: "")
     chosen = Options.parse("digits", {"recipe": "finetune", "freeze": "auto", "precision": "float32", **changes})
     assert settled(chosen, pretrained, images).freeze == expected
 

@@ -24,7 +24,6 @@ from resnets.training import session, train_run
 from resnets.training.folder import checkpoint
 from resnets.training.folder.keeping import Keeper
 from resnets.training.folder.run import Run
-from resnets.training.interruptions import interruptions
 from resnets.training.optimizers.average import Average
 from resnets.training.options import Options
 from resnets.training.plan import plan
@@ -287,14 +286,20 @@ def test_when_it_is_not(given):
 
 
 def test_sigterm_is_noted_however_often_it_comes_and_ctrl_c_once():
-    with interruptions() as asked:
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert asked.asked(signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert asked.asked(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+    code = (
+        "import os, signal\n"
+        "from resnets.training.interruptions import interruptions\n"
+        "with interruptions() as asked:\n"
+        "    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):\n"
+        "        os.kill(os.getpid(), number)\n"
+        "        print(asked.asked(number))\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "True", "True", "interrupted"]), done.stderr
 
 
 def test_the_length_of_a_run_can_be_said_otherwise_when_it_goes_on(tmp_path):
