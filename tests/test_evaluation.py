@@ -1,5 +1,7 @@
 """Which images are measured, and that what can't be is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +89,13 @@ def test_the_figures_are_those_of_the_logits(tmp_path):
     low, high = result.figures["interval"]
     assert 0 <= low <= result.figures["top1"] <= high <= 1
     assert result.keys == sorted(result.keys)
+
+
+@pytest.mark.parametrize("mirrors", [True, False])
+def test_mirror_images_that_are_something_else_are_said(tmp_path, caplog, mirrors):
+    data = replace(resnets.open_dataset(photos(tmp_path / "a", "ant", "bee")), mirrors=mirrors)
+    assert examine(model(), data, mirror=True, precision="float32").figures["mirror"] is True
+    assert ("a mirror image of a is something else" in caplog.text) is not mirrors
 
 
 def test_unreadable_files_are_counted_and_nothing_readable_fails(tmp_path):

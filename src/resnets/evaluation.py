@@ -79,6 +79,8 @@ def examine(
         )
     predictor = Predictor(loaded, **how)
     predictor.announce()
+    if predictor.mirror and not dataset.mirrors:
+        log.warning("a mirror image of %s is something else: mirror is likely to make answers worse", dataset.name)
     good, logits, reasons = _logits(predictor, dataset, known)
     keys = dataset.keys(known)
     unreadable = {keys[place]: reason for place, reason in reasons.items()}
