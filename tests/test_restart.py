@@ -108,7 +108,8 @@ def test_a_run_that_is_asked_to_end_saves_and_exits_with_0(tmp_path):
 
 @pytest.fixture(scope="module")
 def middle(tmp_path_factory):
-    """A run in its middle, with two checkpoints."""
+    """A run in its middle, with two checkpoints, of the length of `whole`."""
+    options = {**TINY, "epochs": OPTIONS["epochs"]}
     out = tmp_path_factory.mktemp("middle") / "run"
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
@@ -119,7 +120,7 @@ def middle(tmp_path_factory):
         "    real(folder, network, optimizer, progress, *others)\n"
         "    if progress['step'] >= 12: sys.exit(7)\n"
         "checkpoint.save = save\n"
-        f"train_run('digits', out={str(out)!r}, save_every='3', **{TINY!r})\n"
+        f"train_run('digits', out={str(out)!r}, save_every='3', **{options!r})\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 7
     assert [path.name for path in checkpoint.there(out)] == [checkpoint.NAME.format(n) for n in (12, 9)]
