@@ -48,7 +48,8 @@ def processor() -> tuple[str, frozenset[str]]:
 def fast_bf16() -> bool:
     """Whether bf16 is faster than float32 on this processor: where it has AMX, or is an AMD with AVX-512-BF16.
 
-    Elsewhere it is slower; on an Intel with AVX-512-BF16 and no AMX too (benchmarks/precision.py).
+    On an Intel with AVX-512-BF16 and no AMX it was measured to be slower (benchmarks/precision.py), on an AMD's Zen 5 to
+    train faster (benchmarks/processes.py). AMX goes by its makers' word: no results file is of one.
     """
     name, sets = processor()
     return "amx_bf16" in sets or ("avx512_bf16" in sets and "Intel" not in name)

@@ -31,7 +31,7 @@ from resnets.training.processes import norms
 from resnets.training.processes.world import World
 from resnets.training.recipe import Recipe
 
-AGREE_EVERY = 20  # steps of a GPU from one look at its sums to the next, which waits for it; of several, at signals too
+AGREE_EVERY = 20  # steps of a GPU between looks at its sums, which wait for it; and where there are several, at signals
 GAP_BATCHES = 20  # on which training and evaluation mode are compared
 SHOWN = 32  # images of the first batch that are kept for the report
 RECOMPUTED = 100  # batches over which the statistics of norms are computed anew
