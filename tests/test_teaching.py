@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -81,6 +82,15 @@ def test_a_teacher_of_another_size_sees_them_resized(path):
     found = teacher.logits(large, np.arange(60))
     assert sizes == [(32, 32)]
     assert np.corrcoef(found.flatten(), answers(HOW).flatten())[0, 1] > 0.9
+
+
+def test_what_was_enlarged_for_the_student_reaches_a_smaller_teacher_almost_as_it_was(path):
+    teacher, seen = Teacher(path, ("cat", "dog", "owl"), replace(HOW, size=48), CPU), []
+    own, resize = as_read(HOW), partial(torch.nn.functional.interpolate, mode="bilinear", antialias=True)
+    teacher.network.register_forward_hook(lambda net, given, out: seen.append(given[0]))
+    large = resize(own, size=(48, 48))
+    teacher.logits(large, np.arange(60))
+    assert (seen[0] - own).square().mean() < 0.8 * (resize(large, size=(32, 32)) - own).square().mean()
 
 
 def test_a_teacher_of_the_same_preprocessing_sees_its_own_size_while_training_is_at_another(path):

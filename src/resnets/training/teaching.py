@@ -72,5 +72,7 @@ class Teacher:
         if student.colour != teacher.colour:
             pixels = pixels.flip(1)
         if teacher.size != images.shape[-1]:
-            pixels = F.interpolate(pixels, size=(teacher.size, teacher.size), mode="bilinear", antialias=True)
+            # They were resized once already: made smaller by bilinear means too they would be blurred.
+            mode = "bicubic" if teacher.size < images.shape[-1] else "bilinear"
+            pixels = F.interpolate(pixels, size=(teacher.size, teacher.size), mode=mode, antialias=True)
         return (pixels * teacher.scale - own_mean) / own_deviation
