@@ -14,10 +14,12 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import resnets
 from resnets import bench
 from resnets.training import train_run
+from resnets.training.shipped import recipe as shipped_recipe
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ def main() -> None:
             said = {key: figures[key] for key in ("top1", "top5", "loss", "ece", "images")}
             said["top1_mirror"] = resnets.evaluate(model, options.data, split="test", mirror=True)["top1"]
             recipe = {key: model.recipe[key] for key in ("name", "epochs", "batch_size", "precision", "seed")}
-            recipe["input"] = model.preprocessing and model.preprocessing.size
+            recipe |= {"input": model.preprocessing and model.preprocessing.size, "changed": changed(model.recipe)}
             rows.append({**recipe, **said, "interval": figures["interval"], "seconds": seconds})
     tops = [row["top1"] for row in rows]
     ratios = {
@@ -50,6 +52,17 @@ def main() -> None:
         **({"deviation": statistics.stdev(tops)} if len(tops) > 1 else {}),
     }
     bench.report(options, rows, ratios)
+
+
+def changed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The fields in which a model's recipe differs from the shipped one of its name, but for those that a row has anyway.
+
+    Of a teacher the path's last name alone.
+    """
+    shipped = shipped_recipe(recipe["name"]).to_json()
+    said = {"epochs", "batch_size", "precision", "seed", "compile"}
+    found = {key: recipe[key] for key in shipped if key not in said and recipe[key] != shipped[key]}
+    return {key: Path(value).name if key == "teacher" else value for key, value in found.items()}
 
 
 def trained_for(run: Path) -> float:

@@ -253,6 +253,20 @@ def test_what_a_setting_breaks_is_said_of_its_field():
         recipe("quick", dict([parse_setting("flip=false")]))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train_input=1", r"^train_input is a list of numbers, such as \[1\.0\], not 1"),
+        ("milestones=late", r"^milestones is a list of numbers, such as \[0\.5, 0\.75\], not 'late'"),
+        ("crop_scale=0.5", r"^crop_scale is a list of numbers, such as \[0\.08, 1\.0\], not 0\.5"),
+        ("crop_scale=[0.5]", r"^crop_scale is a list of 2 numbers, not \[0\.5\]"),
+    ],
+)
+def test_what_is_no_list_is_told_how_one_looks(text, said):
+    with pytest.raises(ValueError, match=said):
+        recipe("quick", dict([parse_setting(text)]))
+
+
 # Augmentation
 
 

@@ -220,7 +220,8 @@ def _fitting(name: str, value: Any) -> Any:
         raise ValueError(f"{name} has to have a value")
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple) or not all(_is_number(item) for item in value):
-            raise ValueError(f"{name} is a list of numbers, not {value!r}")
+            example = list(getattr(Recipe, name)) or [0.5, 0.75]
+            raise ValueError(f"{name} is a list of numbers, such as {example}, not {value!r}")
         if ... not in get_args(kind) and len(value) != len(get_args(kind)):
             raise ValueError(f"{name} is a list of {len(get_args(kind))} numbers, not {value!r}")
         return tuple(value)
